@@ -1,0 +1,23 @@
+"""Kedro datasets: the only code that touches files."""
+
+from crack_pipeline.datasets.announced import AnnouncedCSVDataset
+from crack_pipeline.datasets.figure_folder import FigureFolderDataset
+from crack_pipeline.datasets.folder import FolderDataset
+from crack_pipeline.datasets.image_stack import ImageStackDataset
+from crack_pipeline.datasets.model_json import ModelJSONDataset
+from crack_pipeline.datasets.optional import OptionalParquetDataset
+from crack_pipeline.datasets.raw_root import RawRootDataset
+from crack_pipeline.datasets.rendered_folder import RenderedFolderDataset
+from crack_pipeline.datasets.safetensors import SafetensorsDataset
+
+__all__ = [
+    "AnnouncedCSVDataset",
+    "FigureFolderDataset",
+    "FolderDataset",
+    "ImageStackDataset",
+    "ModelJSONDataset",
+    "OptionalParquetDataset",
+    "RawRootDataset",
+    "RenderedFolderDataset",
+    "SafetensorsDataset",
+]

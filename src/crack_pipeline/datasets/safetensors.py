@@ -1,0 +1,64 @@
+"""Weights in the safetensors format: read without unpickling anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from crack_pipeline.models.weights import Weights
+
+_FACTS = "facts"
+
+
+class SafetensorsDataset(AbstractVersionedDataset[Weights, Weights]):
+    """:class:`~crack_pipeline.models.weights.Weights` in a ``.safetensors`` file of the local file system.
+
+    Parameters
+    ----------
+    filepath
+        Where it lies.
+    version
+        Set by Kedro for versioned datasets.
+    metadata
+        For other tools; ignored here.
+    """
+
+    def __init__(
+        self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self.metadata = metadata
+        super().__init__(PurePosixPath(filepath), version)
+
+    def load(self) -> Weights:
+        """Read the file; DatasetError if it is damaged or not safetensors."""
+        path = Path(self._get_load_path())
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                facts = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
+        except SafetensorError as error:
+            raise DatasetError(f"{path} is damaged or not a safetensors file: {error}") from error
+        return Weights(tensors, facts)
+
+    def save(self, data: Weights) -> None:
+        """Write the file whole or not at all."""
+        path = Path(self._get_save_path())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in data.tensors.items()}
+        save_file(tensors, part, metadata={_FACTS: json.dumps(data.facts)})
+        part.replace(path)
+
+    def _exists(self) -> bool:
+        try:
+            return Path(self._get_load_path()).is_file()
+        except DatasetError:
+            return False
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath, "version": self._version}

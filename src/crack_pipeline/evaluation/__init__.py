@@ -1,0 +1,1 @@
+"""Scores, thresholds, metrics and figures."""

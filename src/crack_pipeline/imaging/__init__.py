@@ -1,0 +1,1 @@
+"""Numpy in, numpy out: decoding, hashing, tiling, crack simulation."""

@@ -1,0 +1,1 @@
+"""Networks: `torch.nn.Module` and nothing else."""

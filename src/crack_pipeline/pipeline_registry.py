@@ -1,0 +1,18 @@
+"""The pipelines by the name after ``kedro run --pipeline``."""
+
+from kedro.pipeline import Pipeline
+
+from crack_pipeline.pipelines import anomaly, ingestion, sample
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Give every pipeline; without a name, ``kedro run`` runs ``anomaly``."""
+    detect = anomaly.create_pipeline()
+    return {
+        "__default__": detect,
+        "sample": sample.create_pipeline(),
+        "ingestion": ingestion.create_pipeline(),
+        "anomaly": detect,
+        "anomaly_predict": anomaly.create_predict_pipeline(),
+        "anomaly_evaluate": anomaly.create_evaluate_pipeline(),
+    }

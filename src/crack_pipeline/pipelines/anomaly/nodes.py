@@ -1,0 +1,439 @@
+"""Nodes of the anomaly detector: train, score, choose, measure, pack."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import TypeAdapter
+
+from crack_pipeline.evaluation import thresholds as threshold_rules
+from crack_pipeline.evaluation.metrics import detection_metrics
+from crack_pipeline.evaluation.scores import BASELINE, MeanSquaredError, Score, contrast
+from crack_pipeline.imaging.stack import ImageStack
+from crack_pipeline.models.vae import ConvVAE
+from crack_pipeline.models.weights import Weights
+from crack_pipeline.pipelines.anomaly.parameters import VAE, Report, Scoring, Threshold
+from crack_pipeline.pipelines.ingestion.parameters import Image
+from crack_pipeline.training import compute as compute_plan
+from crack_pipeline.training.compute import Compute, Plan
+from crack_pipeline.training.fit import fit
+from crack_pipeline.training.vae import VAETraining, reconstruct
+
+logger = logging.getLogger(__name__)
+
+PUBLISHED = MeanSquaredError().name
+SETS = {"internal": "test", "external": "external"}
+"""Name of each set in metrics and tables, and the role of its images."""
+_CHANNELS = {"grey": 1, "rgb": 3}
+_FEW_STEPS = 200
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def resolve_plan(compute: Compute) -> Plan:
+    """Choose device, precision and sizes for this machine; see :func:`crack_pipeline.training.compute.resolve`."""
+    plan = compute_plan.resolve(compute)
+    logger.info(
+        "compute plan: %s",
+        "; ".join(f"{name} {getattr(plan, name)} ({why})" for name, why in plan.reasons.items()),
+    )
+    return plan
+
+
+def fingerprint_data(manifest: pd.DataFrame, partition: pd.DataFrame, image: Image) -> dict[str, Any]:
+    """Identify the data of a training: any other image, role or preparation gives another fingerprint.
+
+    Returns
+    -------
+    dict
+        ``fingerprint`` (hex), ``images`` and the number of images per role and label.
+    """
+    table = manifest[["image_id", "label"]].merge(partition[["image_id", "role"]]).sort_values("image_id")
+    digest = hashlib.blake2b(image.model_dump_json().encode(), digest_size=16)
+    digest.update("\n".join(table["image_id"] + " " + table["role"]).encode())
+    roles = table.groupby(["role", "label"]).size()
+    counts = {f"{role} {label}": int(n) for (role, label), n in roles.items()}  # type: ignore[misc]
+    return {"fingerprint": digest.hexdigest(), "images": len(table), "roles": counts}
+
+
+def train_vae(
+    images: ImageStack,
+    manifest: pd.DataFrame,
+    partition: pd.DataFrame,
+    data_fingerprint: Mapping[str, Any],
+    image: Image,
+    vae: VAE,
+    plan: Plan,
+    checkpoints: Path,
+) -> tuple[Weights, pd.DataFrame]:
+    """Train the variational autoencoder on the sound images of the role ``train``.
+
+    Parameters
+    ----------
+    images
+        Image stack.
+    manifest, partition
+        Which of its rows show sound concrete, and which may be learned from.
+    data_fingerprint
+        Decides, with the parameters, whether an interrupted training may go on.
+    image
+        How the stack was prepared.
+    vae
+        Network and training.
+    plan
+        Compute plan.
+    checkpoints
+        Folder for the checkpoints.
+
+    Returns
+    -------
+    Weights
+        Of the last epoch; ``facts["network"]`` are the options of :class:`ConvVAE`.
+    pandas.DataFrame
+        One row per epoch: losses of training and validation.
+
+    Raises
+    ------
+    ValueError
+        If there are no sound images to train or validate on.
+    """
+    rows = {
+        role: _select(manifest, partition, [role], label="normal")["row"].to_numpy(np.int64)
+        for role in ("train", "validation")
+    }
+    for role, found in rows.items():
+        if not len(found):
+            raise ValueError(f"no sound image has the role {role}: add photographs or change the partition")
+    options = {
+        "image_size": image.size,
+        "image_channels": _CHANNELS[image.mode],
+        "channels": list(vae.channels),
+        "latent": vae.latent,
+        "kernel": vae.kernel,
+    }
+    steps = math.ceil(len(rows["train"]) / vae.batch_size)
+    epochs = max(vae.epochs, math.ceil(vae.least_steps / steps))
+    if epochs * steps < _FEW_STEPS:
+        logger.warning(
+            "only %d training steps on %d images: expect a weak detector", epochs * steps, len(rows["train"])
+        )
+    pl.seed_everything(vae.seed, verbose=False)
+    network = ConvVAE(**options)
+    if plan.compile:
+        network.compile()
+    module = VAETraining(
+        network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        learning_rate=vae.learning_rate,
+        kl_weight=vae.kl_weight,
+        one_cycle_steps=epochs * steps if vae.schedule == "one_cycle" else None,
+        seed=vae.seed,
+    )
+    logger.info("training on %s sound images for %d epochs", f"{len(rows['train']):,}", epochs)
+    history = fit(
+        module,
+        images,
+        rows["train"],
+        rows["validation"],
+        plan,
+        epochs=epochs,
+        batch_size=vae.batch_size,
+        seed=vae.seed,
+        checkpoints=checkpoints,
+        identity={
+            "data": data_fingerprint["fingerprint"],
+            "vae": vae.model_dump(mode="json"),
+            "precision": plan.precision,
+        },
+    )
+    facts = {"network": options, "image": image.model_dump(mode="json"), "data": dict(data_fingerprint)}
+    return Weights(network.state_dict(), facts), history
+
+
+def score_validation(
+    vae_weights: Weights,
+    images: ImageStack,
+    manifest: pd.DataFrame,
+    partition: pd.DataFrame,
+    scoring: Scoring,
+    plan: Plan,
+) -> pd.DataFrame:
+    """Score the validation images with every candidate, the published score and the baseline.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``image_id``, ``path``, ``label``, ``role``, ``group`` and a float column per score.
+    """
+    table = _select(manifest, partition, ["validation"])
+    scores = {candidate.name: candidate for candidate in scoring.candidates}
+    return _score(vae_weights, images, table, {PUBLISHED: MeanSquaredError(), **scores}, plan)
+
+
+def choose_score(validation_scores: pd.DataFrame, scoring: Scoring, report: Report) -> dict[str, Any]:
+    """Choose the score that decides, on validation images alone.
+
+    With ``use: auto`` it is the first candidate whose ROC-AUC is within one standard error of the best (the
+    one-standard-error rule: Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees", 1984,
+    section 3.4.3), so that noise among a few validation images does not decide.
+
+    Returns
+    -------
+    dict
+        ``name`` and ``score`` (its parameters), ``reason``, and ``validation`` with the ROC-AUC of each.
+    """
+    is_crack = (validation_scores["label"] == "crack").to_numpy()
+    names = [candidate.name for candidate in scoring.candidates]
+    found = {
+        name: detection_metrics(
+            is_crack,
+            validation_scores[name],
+            0.0,
+            validation_scores["group"],
+            resamples=max(report.resamples, 200),
+            seed=report.seed,
+        )
+        for name in {*names, PUBLISHED, BASELINE}
+    }
+    measured = {name: (metrics["roc_auc"], metrics["roc_auc_ci95"]) for name, metrics in found.items()}
+    if scoring.use != "auto":
+        name, reason = scoring.use, "asked for"
+    elif any(measured[name][0] is None for name in names):
+        name, reason = names[0], "the first candidate: the validation images hold only one label"
+    else:
+        best = max(names, key=lambda name: measured[name][0])
+        low, high = measured[best][1] or (measured[best][0],) * 2
+        least = measured[best][0] - (high - low) / (2 * 1.96)
+        name = next(name for name in names if measured[name][0] >= least)
+        reason = (
+            f"the first candidate within one standard error of the best ({best}: {measured[best][0]:.4f}) "
+            f"on {len(is_crack):,} validation images"
+        )
+    logger.info("score: %s, %s", name, reason)
+    return {
+        "name": name,
+        "score": scoring.named(name).model_dump(mode="json"),
+        "reason": reason,
+        "validation": {n: {"roc_auc": auc, "roc_auc_ci95": interval} for n, (auc, interval) in measured.items()},
+    }
+
+
+def choose_thresholds(
+    validation_scores: pd.DataFrame, score_choice: Mapping[str, Any], threshold: Threshold
+) -> dict[str, float]:
+    """Choose, for each score in use, the value above which a photograph is called cracked.
+
+    Only sound validation images are looked at. The conformal rule is given one score per near-duplicate group,
+    the highest, since copies are not exchangeable.
+
+    Returns
+    -------
+    dict
+        By the name of the score: the chosen one, the published one and the baseline.
+
+    Raises
+    ------
+    ValueError
+        If the rule needs more images than there are; the message says how many.
+    """
+    sound = validation_scores[validation_scores["label"] == "normal"]
+    if threshold.rule == "conformal":
+        sound = sound.drop(columns=["image_id", "path", "label", "role"]).groupby("group", as_index=False).max()
+    return {
+        name: threshold_rules.choose(sound[name].to_numpy(np.float64), rule=threshold.rule, level=threshold.level)
+        for name in dict.fromkeys([str(score_choice["name"]), PUBLISHED, BASELINE])
+    }
+
+
+def score_test(
+    vae_weights: Weights,
+    images: ImageStack,
+    manifest: pd.DataFrame,
+    partition: pd.DataFrame,
+    score_choice: Mapping[str, Any],
+    plan: Plan,
+) -> pd.DataFrame:
+    """Score the images of the internal and the external set; the table is that of :func:`score_validation`."""
+    table = _select(manifest, partition, list(SETS.values()))
+    return _score(vae_weights, images, table, _in_use(score_choice["score"]), plan)
+
+
+def measure(
+    test_scores: pd.DataFrame, thresholds: Mapping[str, float], score_choice: Mapping[str, Any], report: Report
+) -> dict[str, Any]:
+    """Measure the chosen score, the published one and the baseline on every set.
+
+    Returns
+    -------
+    dict
+        ``score``, ``threshold``, ``sets``, ``others`` (the published score) and ``baseline``; a set's metrics are
+        those of :func:`crack_pipeline.evaluation.metrics.detection_metrics`.
+    """
+    sets = {name: test_scores[test_scores["role"] == role] for name, role in SETS.items()}
+    return _measure(sets, thresholds, str(score_choice["name"]), report)
+
+
+def list_predictions(
+    test_scores: pd.DataFrame, thresholds: Mapping[str, float], score_choice: Mapping[str, Any]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Say for every image of the internal and of the external set whether it is cracked.
+
+    Returns
+    -------
+    tuple of pandas.DataFrame
+        Internal and external: ``image_id``, ``path``, ``label``, ``score``, ``predicted``.
+    """
+    internal, external = (
+        _predictions(test_scores[test_scores["role"] == role], str(score_choice["name"]), thresholds)
+        for role in SETS.values()
+    )
+    return internal, external
+
+
+def pack_detector(
+    vae_weights: Weights,
+    score_choice: Mapping[str, Any],
+    thresholds: Mapping[str, float],
+    threshold: Threshold,
+    plan: Plan,
+) -> Weights:
+    """Put everything that a prediction needs into one object: weights, preparation, score, threshold."""
+    facts = {
+        **vae_weights.facts,
+        "name": score_choice["name"],
+        "score": score_choice["score"],
+        "thresholds": dict(thresholds),
+        "threshold_rule": threshold.model_dump(mode="json"),
+        "plan": plan.model_dump(mode="json"),
+    }
+    return Weights(vae_weights.tensors, facts)
+
+
+def read_preparation(detector: Weights) -> Image:
+    """Give the form of images that a detector was trained on; new photographs are prepared the same way."""
+    return Image.model_validate(detector.facts["image"])
+
+
+def score_new(detector: Weights, images: ImageStack, manifest: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """Score every image of a manifest with a trained detector; the table is that of :func:`score_validation`."""
+    return _score(detector, images, manifest.assign(role="new"), _in_use(detector.facts["score"]), plan)
+
+
+def measure_evaluation(new_scores: pd.DataFrame, detector: Weights, report: Report) -> dict[str, Any]:
+    """Measure a trained detector on other labelled photographs; its score and threshold stay what they were.
+
+    Returns
+    -------
+    dict
+        As :func:`measure` gives it, with one set: ``evaluation``.
+    """
+    return _measure({"evaluation": new_scores}, detector.facts["thresholds"], detector.facts["name"], report)
+
+
+def list_new_predictions(new_scores: pd.DataFrame, detector: Weights) -> pd.DataFrame:
+    """Say for every image whether it is cracked: ``image_id``, ``path``, ``label``, ``score``, ``predicted``."""
+    return _predictions(new_scores, detector.facts["name"], detector.facts["thresholds"])
+
+
+def track_metrics(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Flatten metrics to ``{"<set>.<metric>": {"value": number, "step": 0}}``, as the tracker takes them."""
+    flat = {"threshold": float(metrics["threshold"])}
+    scores = {"": metrics, f"{metrics['baseline']['name']}.": metrics["baseline"]}
+    scores |= {f"{name}.": entry for name, entry in metrics["others"].items()}
+    for prefix, entry in scores.items():
+        for set_name, found in entry["sets"].items():
+            for metric, value in found.items():
+                if isinstance(value, float):
+                    flat[f"{prefix}{set_name}.{metric}"] = value
+    return {name: {"value": value, "step": 0} for name, value in flat.items()}
+
+
+def build_network(weights: Weights) -> ConvVAE:
+    """Rebuild the network that some weights belong to."""
+    network = ConvVAE(**weights.facts["network"])
+    network.load_state_dict(weights.tensors)
+    return network
+
+
+def score_named(parameters: Mapping[str, Any]) -> Score:
+    """Rebuild a score from its parameters."""
+    return TypeAdapter[Score](Score).validate_python(parameters)
+
+
+def _in_use(parameters: Mapping[str, Any]) -> dict[str, Score]:
+    chosen = score_named(parameters)
+    return {chosen.name: chosen, PUBLISHED: MeanSquaredError()}
+
+
+def _select(
+    manifest: pd.DataFrame, partition: pd.DataFrame, roles: Sequence[str], *, label: str | None = None
+) -> pd.DataFrame:
+    """Give the manifest's rows of some roles, with ``role`` and the group that was partitioned."""
+    joined = manifest.drop(columns="group").merge(partition[["image_id", "role", "group"]], on="image_id")
+    wanted = joined["role"].isin(roles)
+    if label is not None:
+        wanted &= joined["label"] == label
+    return joined[wanted].sort_values("row", ignore_index=True)
+
+
+def _score(
+    weights: Weights, images: ImageStack, table: pd.DataFrame, scores: Mapping[str, Score], plan: Plan
+) -> pd.DataFrame:
+    columns: dict[str, list[torch.Tensor]] = {name: [] for name in (*scores, BASELINE)}
+    done, started = 0, time.monotonic()
+    said = started
+    for seen, expected in reconstruct(build_network(weights), images, table["row"].to_numpy(np.int64), plan):
+        with torch.inference_mode():
+            for name, score in scores.items():
+                columns[name].append(score(seen, expected).cpu())
+            columns[BASELINE].append(contrast(seen).cpu())
+        done += len(seen)
+        now = time.monotonic()
+        if now - said > _SECONDS_BETWEEN_LINES:
+            said = now
+            logger.info("scored %s of %s images, %.0f/s", f"{done:,}", f"{len(table):,}", done / (now - started))
+    values = {name: torch.cat(parts).double().numpy() if parts else np.zeros(0) for name, parts in columns.items()}
+    kept = table[["image_id", "path", "label", "role", "group"]].reset_index(drop=True)
+    return kept.assign(**values)
+
+
+def _measure(
+    sets: Mapping[str, pd.DataFrame], thresholds: Mapping[str, float], chosen: str, report: Report
+) -> dict[str, Any]:
+    def measured(name: str) -> dict[str, Any]:
+        return {
+            set_name: detection_metrics(
+                (table["label"] == "crack").to_numpy(),
+                table[name],
+                thresholds[name],
+                table["group"],
+                resamples=report.resamples,
+                seed=report.seed,
+            )
+            for set_name, table in sets.items()
+            if len(table)
+        }
+
+    others = [] if chosen == PUBLISHED else [PUBLISHED]
+    return {
+        "score": chosen,
+        "threshold": thresholds[chosen],
+        "sets": measured(chosen),
+        "others": {name: {"threshold": thresholds[name], "sets": measured(name)} for name in others},
+        "baseline": {"name": BASELINE, "threshold": thresholds[BASELINE], "sets": measured(BASELINE)},
+    }
+
+
+def _predictions(table: pd.DataFrame, name: str, thresholds: Mapping[str, float]) -> pd.DataFrame:
+    cracked = table[name].to_numpy() > thresholds[name]
+    kept = table[["image_id", "path", "label"]]
+    predictions = kept.assign(score=table[name], predicted=np.where(cracked, "crack", "normal"))
+    return predictions.sort_values("score", ascending=False, kind="stable", ignore_index=True)

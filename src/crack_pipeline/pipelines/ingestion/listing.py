@@ -1,0 +1,196 @@
+"""From the files under a root to a table of photographs: label, mask and given split of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import pandas as pd
+
+from crack_pipeline.pipelines.ingestion.parameters import Part, Preset, plain
+
+PHOTOGRAPHS = ("path", "label", "mask_path", "source", "size")
+REJECTED = ("path", "kind", "reason")
+
+_CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
+
+
+class Source(Protocol):
+    """Where photographs are read from, as `datasets.RawRootDataset` opens it; it can be pickled."""
+
+    name: str
+
+    def list(self) -> Iterable[tuple[str, int, str, str]]:
+        """Path, size in bytes, and, for a file that must not be read, the kind and the reason."""
+
+    def read(self, path: str) -> bytes:
+        """Content of one file; raises OSError."""
+
+
+def list_files(
+    files: Iterable[tuple[str, int, str, str]], preset: Preset, *, labelled: bool, max_bytes: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Decide what each file is.
+
+    Hidden files and what operating systems leave behind are passed over, and so are masks.
+
+    Parameters
+    ----------
+    files
+        Path, size, and the kind and reason of those that must not be read.
+    preset
+        The layout.
+    labelled
+        Whether labels and masks are wanted. If not, every file that is not a mask is a photograph.
+    max_bytes
+        A photograph with more is rejected.
+
+    Returns
+    -------
+    photographs : DataFrame
+        ``path``, ``label`` (normal, crack or missing), ``mask_path`` (or missing), ``source``, ``size`` in
+        bytes.
+    rejected : DataFrame
+        ``path``, ``kind``, ``reason``.
+    """
+    kept = [file for file in files if not _is_clutter(file[0])]
+    layout = _Layout(preset, [path for path, _, kind, _ in kept if not kind] if labelled else [])
+    photographs, rejected = [], []
+    for path, size, kind, reason in kept:
+        folder = PurePosixPath(path).parts[:-1]
+        if layout.is_mask(folder):
+            continue
+        if not kind:
+            label, mask, kind, reason = layout.describe(path) if labelled else (None, None, "", "")
+        if not kind and size > max_bytes:
+            kind, reason = "too large", f"{size:,} bytes are more than the {max_bytes:,} allowed"
+        if kind:
+            rejected.append((path, kind, reason))
+        else:
+            photographs.append((path, label, mask, layout.source(folder), size))
+    return (
+        pd.DataFrame(photographs, columns=list(PHOTOGRAPHS)).astype(
+            {"path": "str", "label": "str", "mask_path": "str", "source": "str", "size": "int64"}
+        ),
+        pd.DataFrame(rejected, columns=list(REJECTED)).astype("str"),
+    )
+
+
+class _Layout:
+    """A preset applied to the files that there are."""
+
+    def __init__(self, preset: Preset, paths: list[str]) -> None:
+        self._preset = preset
+        self._parts = [(part, _split(part.images), _split(part.masks)) for part in preset.parts]
+        self._mask_folders = {name.lower() for name in preset.mask_folders}
+        self._labels: dict[str, str | None] = {}
+        self._masks: dict[str, str] = {}
+        for path in paths:
+            pure = PurePosixPath(path)
+            if self.is_mask(pure.parts[:-1]):
+                self._masks.setdefault(_key(pure.parts[:-1], pure.stem), path)
+
+    def is_mask(self, folder: tuple[str, ...]) -> bool:
+        """Whether files of this folder are masks."""
+        lower = _lower(folder)
+        if not self._mask_folders.isdisjoint(lower):
+            return True
+        return any(_find(lower, masks) is not None for _, _, masks in self._parts)
+
+    def source(self, folder: tuple[str, ...]) -> str:
+        """Name of the part that the folder belongs to, or nothing."""
+        found = self._part(folder)
+        return found[0].source if found else ""
+
+    def describe(self, path: str) -> tuple[str | None, str | None, str, str]:
+        """Label, mask, and the kind and reason if it has no place in the layout."""
+        pure = PurePosixPath(path)
+        folder = pure.parts[:-1]
+        if self._preset.label_from == "none":
+            return None, None, "", ""
+        if self._parts and self._part(folder) is None:
+            names = ", ".join(part.images for part in self._preset.parts)
+            return None, None, "unknown class", f"not in a folder of photographs of this data set ({names})"
+        label, at = None, len(folder)
+        if self._preset.label_from == "folder":
+            label, at = self._label(folder)
+            if label is None:
+                where = (
+                    f"the folder {folder[-1]} names no class" if folder else "not in the folder of a class"
+                )
+                return None, None, "unknown class", f"{where} ({self._understood()})"
+        wanted = list(self._mask_keys(folder, pure.stem, label, at))
+        mask = next((self._masks[key] for key in wanted if key in self._masks), None)
+        if mask is None and self._preset.label_from == "mask":
+            return None, None, "no mask", "no mask" + (f": looked for {wanted[0]}.*" if wanted else "")
+        return label, mask, "", ""
+
+    def _part(self, folder: tuple[str, ...]) -> tuple[Part, int] | None:
+        for part, images, _ in self._parts:
+            at = _find(_lower(folder), images)
+            if at is not None:
+                return part, at
+        return None
+
+    def _label(self, folder: tuple[str, ...]) -> tuple[str | None, int]:
+        """Label of the innermost folder that names a class, and the position of that folder."""
+        for at in reversed(range(len(folder))):
+            name = folder[at]
+            if name not in self._labels:
+                self._labels[name] = next(
+                    (
+                        label
+                        for label in ("normal", "crack")
+                        if any(fnmatchcase(plain(name), p) for p in self._preset.classes.get(label, []))
+                    ),
+                    None,
+                )
+            if self._labels[name]:
+                return self._labels[name], at
+        return None, -1
+
+    def _mask_keys(self, folder: tuple[str, ...], stem: str, label: str | None, at: int) -> Iterator[str]:
+        """Where the mask may lie, the likeliest first."""
+        for suffix in self._preset.mask_suffixes:
+            name = stem + suffix
+            found = self._part(folder)
+            if found:
+                part, start = found
+                after = start + len(_split(part.images))
+                yield _key((*folder[:start], *_split(part.masks), *folder[after:]), name)
+            for masks in self._preset.mask_folders:
+                yield _key((*folder[:at], masks, *folder[at:]), name)
+                # without a class folder the mask of 00001.jpg could be that of another class's 00001.jpg
+                if label != "normal":
+                    yield _key((*folder[:at], masks, *folder[at + 1 :]), name)
+
+    def _understood(self) -> str:
+        classes = [f"{label}: {', '.join(names[:4])} …" for label, names in self._preset.classes.items()]
+        return f"known are {'; '.join(classes)}"
+
+
+def _is_clutter(path: str) -> bool:
+    parts = path.split("/")
+    return any((part.startswith(".") and part != "..") or part.lower() in _CLUTTER for part in parts)
+
+
+def _split(folder: str) -> tuple[str, ...]:
+    return PurePosixPath(folder).parts
+
+
+def _lower(folder: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part.lower() for part in folder)
+
+
+def _key(folder: tuple[str, ...], name: str) -> str:
+    return "/".join((*folder, name)).lower()
+
+
+def _find(folder: tuple[str, ...], wanted: tuple[str, ...]) -> int | None:
+    """Position of a run of folders in a path, whatever its case."""
+    lower = _lower(wanted)
+    return next(
+        (at for at in range(len(folder) - len(lower) + 1) if folder[at : at + len(lower)] == lower), None
+    )

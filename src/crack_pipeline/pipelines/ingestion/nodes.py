@@ -1,0 +1,298 @@
+"""Nodes of the ingestion: from a root of files to image stack, manifest, quarantine and partition."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from crack_pipeline.imaging import near_duplicates
+from crack_pipeline.imaging.stack import ImageChunk, ImageStack
+from crack_pipeline.pipelines.ingestion import partition as roles
+from crack_pipeline.pipelines.ingestion.developing import DOUBTFUL, develop_all
+from crack_pipeline.pipelines.ingestion.listing import REJECTED, Source, list_files
+from crack_pipeline.pipelines.ingestion.parameters import Dataset, Duplicates, Image, Presets, Reading
+from crack_pipeline.pipelines.ingestion.partition import Partition
+
+logger = logging.getLogger(__name__)
+
+COPY, CONFLICT = "copy", "conflict"
+HARMLESS = (COPY, DOUBTFUL)
+MANIFEST = {
+    "image_id": "str",
+    "path": "str",
+    "label": "str",
+    "mask_path": "str",
+    "width": "int64",
+    "height": "int64",
+    "group": "int64",
+    "source": "str",
+    "photo_id": "str",
+    "row": "int64",
+    "crack_pixels": "Int64",
+}
+
+
+def list_photographs(
+    raw: Source, dataset: Dataset, presets: Presets, reading: Reading
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """List the labelled photographs under a root, without opening them.
+
+    Parameters
+    ----------
+    raw
+        The root.
+    dataset
+        Name of the preset that describes its layout.
+    presets
+        The presets that there are.
+    reading
+        The limits.
+
+    Returns
+    -------
+    photographs : DataFrame
+        ``path``, ``label`` (normal or crack; missing where it comes from the mask), ``mask_path``,
+        ``source``, ``size`` in bytes; sorted by path.
+    rejected : DataFrame
+        ``path``, ``kind``, ``reason`` of the files that must not be read or have no place in the layout.
+
+    Raises
+    ------
+    ValueError
+        If there is no such preset.
+    """
+    return _list(raw, dataset, presets, reading, labelled=True)
+
+
+def list_new_photographs(
+    raw: Source, dataset: Dataset, presets: Presets, reading: Reading
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """List new photographs under a root, in whatever folders; as `list_photographs`, but unlabelled."""
+    return _list(raw, dataset, presets, reading, labelled=False)
+
+
+def decode_photographs(
+    raw: Source, photographs: pd.DataFrame, dataset: Dataset, presets: Presets, image: Image, reading: Reading
+) -> Iterator[ImageChunk]:
+    """Decode every photograph once, cut it into tiles where the preset says so, and take its fingerprint.
+
+    Parameters
+    ----------
+    raw
+        The root.
+    photographs
+        As `list_photographs` gives them.
+    dataset, presets
+        The layout.
+    image
+        The form in which the pictures are stored.
+    reading
+        The limits, and how many are read at a time.
+
+    Yields
+    ------
+    ImageChunk
+        Pictures, fingerprints and tables of some hundred photographs; those that cannot be decoded are in its
+        ``rejected``.
+    """
+    yield from develop_all(raw, photographs, preset=presets.named(dataset), image=image, reading=reading)
+
+
+def group_near_duplicates(images: ImageStack, duplicates: Duplicates) -> pd.DataFrame:
+    """Find the photographs that show the same place.
+
+    Parameters
+    ----------
+    images
+        The stack, with the fingerprints of its photographs.
+    duplicates
+        Options of `imaging.near_duplicates.find_groups`.
+
+    Returns
+    -------
+    DataFrame
+        A row per photograph of the stack, in its order: ``photo_id`` and ``group``, the row of the group's
+        first one.
+    """
+    photos = images.photos
+    group = near_duplicates.find_groups(images.fingerprints, **duplicates.root)
+    return pd.DataFrame({"photo_id": photos["photo_id"], "group": np.asarray(group, np.int64)})
+
+
+def keep_apart(images: ImageStack) -> pd.DataFrame:
+    """Put every photograph into a group of its own; the table is that of `group_near_duplicates`."""
+    photo_id = images.photos["photo_id"]
+    return pd.DataFrame({"photo_id": photo_id, "group": np.arange(len(photo_id), dtype=np.int64)})
+
+
+def build_manifest(
+    images: ImageStack, groups: pd.DataFrame, rejected: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Join what is known of every image to one table, and of every file that is left out to another.
+
+    Of photographs with the very same bytes the first by path stays. If their labels differ, nobody knows
+    which is right, and all go.
+
+    Parameters
+    ----------
+    images
+        The stack.
+    groups
+        ``group`` of each photograph, in the order of the stack.
+    rejected
+        What `list_photographs` already rejected.
+
+    Returns
+    -------
+    candidates : DataFrame
+        The manifest, before `check_quarantine` has agreed to it: a row per image with ``image_id``, ``path``,
+        ``label``, ``mask_path``, ``width``, ``height`` (px), ``group``, ``source``, ``photo_id``, ``row`` (in
+        the stack) and ``crack_pixels``.
+    quarantine : DataFrame
+        ``path``, ``reason``, ``kind`` of each file that is left out, sorted by path.
+    """
+    photos = images.photos.assign(group=groups["group"].to_numpy())
+    copies = _find_copies(photos)
+    index = images.index.assign(row=np.arange(len(images), dtype=np.int64))
+    index = index[~index["photo"].isin(photos.index[photos["path"].isin(copies["path"])])]
+    of_photo = photos[["path", "mask_path", "source", "group"]]
+    candidates = index.join(of_photo, on="photo")[list(MANIFEST)].astype(MANIFEST).reset_index(drop=True)
+    quarantine = pd.concat([rejected, images.rejected, copies], ignore_index=True).astype("str")
+    quarantine = quarantine.sort_values(["path", "reason"], ignore_index=True)
+    return candidates, quarantine[["path", "reason", "kind"]]
+
+
+def check_quarantine(candidates: pd.DataFrame, quarantine: pd.DataFrame, reading: Reading) -> pd.DataFrame:
+    """Accept the manifest unless too many files are bad.
+
+    Parameters
+    ----------
+    candidates
+        The manifest so far.
+    quarantine
+        ``path``, ``reason``, ``kind``. Byte copies and photographs whose tiles are all doubtful are not bad.
+    reading
+        ``max_bad_share``.
+
+    Returns
+    -------
+    DataFrame
+        The manifest: the candidates.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left, or the share of bad files is larger; the message counts the reasons.
+    """
+    bad = int((~quarantine["kind"].isin(HARMLESS)).sum())
+    photographs = candidates["path"].nunique()
+    files = photographs + len(quarantine)
+    if not files:
+        raise ValueError("there is no photograph under the root")
+    counts = _counted(quarantine["kind"])
+    examples = "; ".join(f"{row.path}: {row.reason}" for row in quarantine.head(3).itertuples())
+    where = f"The quarantine table names each, for example: {examples}"
+    if not photographs:
+        raise ValueError(f"no photograph is left of {files:,} files ({counts}). {where}")
+    if bad > reading.max_bad_share * files:
+        raise ValueError(
+            f"{bad:,} of {files:,} files are bad, a share of {bad / files:.2f}; reading.max_bad_share is "
+            f"{reading.max_bad_share:g} ({counts}). {where}"
+        )
+    logger.info(
+        "%s images of %s photographs in %s groups (%s), %s quarantined%s",
+        f"{len(candidates):,}",
+        f"{photographs:,}",
+        f"{candidates['group'].nunique():,}",
+        _counted(candidates["label"].fillna("unlabelled")),
+        f"{len(quarantine):,}",
+        f" ({counts})" if counts else "",
+    )
+    return candidates
+
+
+def assign_roles(
+    manifest: pd.DataFrame, known_partition: pd.DataFrame | None, partition: Partition
+) -> pd.DataFrame:
+    """Give every image its role; see `partition.assign_roles`.
+
+    Parameters
+    ----------
+    manifest
+        A row per image.
+    known_partition
+        The partition of an earlier run, whose images keep their roles, or None.
+    partition
+        The shares of the roles.
+
+    Returns
+    -------
+    DataFrame
+        ``image_id``, ``role``, ``group`` and ``rule``, a row per image.
+    """
+    return roles.assign_roles(manifest, known_partition, partition)
+
+
+def prove_disjoint(manifest: pd.DataFrame, partition: pd.DataFrame) -> pd.DataFrame:
+    """Prove that no image and no near-duplicate group is in two roles.
+
+    Parameters
+    ----------
+    manifest
+        A row per image.
+    partition
+        Its role.
+
+    Returns
+    -------
+    DataFrame
+        What each role holds, as `partition.check_disjoint` counts it.
+
+    Raises
+    ------
+    ValueError
+        If one is in two roles.
+    """
+    proof = roles.check_disjoint(manifest, partition)
+    labelled = manifest[["image_id", "label"]].merge(partition[["image_id", "role"]], on="image_id")
+    logger.info("roles, proven disjoint: %s", _counted(labelled["role"] + " " + labelled["label"]))
+    return proof
+
+
+def _list(
+    raw: Source, dataset: Dataset, presets: Presets, reading: Reading, *, labelled: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    preset = presets.named(dataset)
+    photographs, rejected = list_files(raw.list(), preset, labelled=labelled, max_bytes=reading.max_bytes)
+    logger.info(
+        "%s photographs of %s (%s), %s files rejected unread",
+        f"{len(photographs):,}",
+        raw.name,
+        dataset.root,
+        f"{len(rejected):,}",
+    )
+    return photographs, rejected
+
+
+def _find_copies(photos: pd.DataFrame) -> pd.DataFrame:
+    """Photographs with the bytes of another one: ``path``, ``kind``, ``reason``."""
+    found = []
+    repeated = photos[photos["photo_id"].duplicated(keep=False)]
+    for _, same in repeated.groupby("photo_id", sort=False):
+        first = same["path"].iloc[0]
+        if len(set(same["label"].dropna())) > 1:
+            said = ", ".join(f"{row.path} says {row.label}" for row in same.head(4).itertuples())
+            found += [
+                (path, CONFLICT, f"the same bytes with different labels: {said}") for path in same["path"]
+            ]
+        else:
+            found += [(path, COPY, f"same bytes as {first}") for path in same["path"].iloc[1:]]
+    return pd.DataFrame(found, columns=list(REJECTED))
+
+
+def _counted(values: pd.Series) -> str:
+    counts = values.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    return ", ".join(f"{n:,} {value}" for value, n in counts.items())

@@ -1,0 +1,172 @@
+"""Parameters of the ingestion: how data sets are laid out, read, scaled and compared."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator, model_validator
+
+from crack_pipeline.imaging.decoding import HARD_MAX_PIXELS
+
+
+class Strict(BaseModel):
+    """A parameter block that refuses names it does not know, so that a misspelt one is noticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Image(Strict):
+    """The form in which pictures are stored."""
+
+    size: int = Field(128, ge=8, le=4096, description="side of the stored square, in px")
+    mode: Literal["grey", "rgb"] = Field("grey", description="one channel (luma) or three")
+    resize: bool = Field(
+        True,
+        description="scale every photograph or tile to the size (by area); false quarantines those that "
+        "are not of that size already",
+    )
+
+
+class Reading(Strict):
+    """How photographs are read, and what is too much."""
+
+    chunk: int = Field(256, ge=1, description="photographs that are handed on at a time")
+    chunk_bytes: int = Field(
+        2**26, ge=1, description="a chunk is handed on sooner when its images reach this many bytes"
+    )
+    threads: int | None = Field(
+        None, ge=1, le=256, description="files read at the same time; null for twice the processor's cores"
+    )
+    max_pixels: int = Field(
+        100_000_000, ge=1, le=HARD_MAX_PIXELS, description="a picture with more is quarantined undecoded"
+    )
+    max_bytes: int = Field(2**28, ge=1, description="a file with more is quarantined unread")
+    min_side: int = Field(
+        16, ge=1, description="a picture that is shorter on one side, in px, is quarantined"
+    )
+    max_bad_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="largest share of bad files that a run accepts, byte copies and doubtful tiles aside",
+    )
+
+    @property
+    def workers(self) -> int:
+        """Number of threads."""
+        return self.threads or 2 * (os.cpu_count() or 1)
+
+
+class Part(Strict):
+    """A folder of photographs beside a folder of their masks."""
+
+    images: str = Field(
+        min_length=1, description="folder of photographs, such as train/images; it may lie at any depth"
+    )
+    masks: str = Field(min_length=1, description="folder of masks, in the place of the folder of photographs")
+    source: str = Field("", description="what the manifest calls this part, for a split that is given")
+
+
+class MaskValues(Strict):
+    """What the values of a mask mean."""
+
+    crack: list[int] | None = Field(
+        None,
+        description="values that mean crack, all others do not; null: every value from the threshold on, and "
+        "in a lossless mask of only 0 and 1 the 1",
+    )
+    ignored: list[int] = Field([], description="values that say nothing, neither crack nor sound")
+    threshold: int = Field(
+        128, ge=1, le=255, description="least grey value that means crack, where crack is null"
+    )
+
+
+class Tiling(Strict):
+    """Cutting photographs into tiles, whose label comes from the mask.
+
+    A tile is normal if neither it nor its margin holds a crack pixel, crack if it holds enough of them; every
+    tile in between is doubtful and left out.
+    """
+
+    size: int = Field(128, ge=8, description="side of a tile, in px of the photograph")
+    stride: int | None = Field(None, ge=1, description="distance between tiles, in px; null: they touch")
+    cover: bool = Field(
+        False, description="cover the rest at the right and at the bottom by overlapping tiles"
+    )
+    min_crack_pixels: int = Field(64, ge=1, description="crack pixels that make a tile a crack")
+    margin: int = Field(4, ge=0, description="px around a normal tile that must be free of cracks, too")
+    max_ignored_share: float = Field(
+        0.25, ge=0, le=1, description="a tile with more ignored pixels is left out"
+    )
+
+
+class Preset(Strict):
+    """The layout of a data set."""
+
+    about: str = Field("", description="one line for the reader")
+    label_from: Literal["folder", "mask", "none"] = Field(
+        "folder", description="where the label of a photograph comes from; none: it has no label"
+    )
+    classes: dict[Literal["normal", "crack"], list[str]] = Field(
+        {},
+        description="names of class folders with * and ?, in any case, '_' standing for space and '-' too; "
+        "the innermost folder that is named decides, normal before crack",
+    )
+    parts: list[Part] = Field([], description="the only folders that hold photographs; none: all folders do")
+    mask_folders: list[str] = Field(
+        [],
+        description="without parts: names of folders of masks, parallel to the class folders, which hold "
+        "<class>/<name> or, for cracks, <name>",
+    )
+    mask_suffixes: list[str] = Field(
+        ["", "_mask"], description="what the name of a mask adds to the photograph's"
+    )
+    mask_values: MaskValues = Field(default_factory=lambda: MaskValues.model_validate({}))
+    tiling: Tiling | None = Field(None, description="cut the photographs into tiles")
+
+    @field_validator("classes")
+    @classmethod
+    def _named(cls, classes: dict[str, list[str]]) -> dict[str, list[str]]:
+        return {label: [plain(pattern) for pattern in patterns] for label, patterns in classes.items()}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Preset:
+        if self.label_from == "folder" and not self.classes:
+            raise ValueError("label_from is 'folder', but no classes are named")
+        if self.label_from == "mask" and not (self.parts or self.mask_folders):
+            raise ValueError("label_from is 'mask', but neither parts nor mask_folders say where masks are")
+        if self.tiling and self.label_from != "mask":
+            raise ValueError("tiles take their labels from masks: tiling needs label_from: mask")
+        return self
+
+
+class Presets(RootModel[dict[str, Preset]]):
+    """The layouts that are known, by name."""
+
+    def named(self, dataset: Dataset) -> Preset:
+        """Find a preset.
+
+        Raises
+        ------
+        ValueError
+            If there is none of that name; the message lists those there are.
+        """
+        if dataset.root not in self.root:
+            raise ValueError(
+                f"dataset={dataset.root!r} is not a preset: choose one of {', '.join(sorted(self.root))}"
+            )
+        return self.root[dataset.root]
+
+
+class Dataset(RootModel[str]):
+    """Name of the preset that describes the photographs."""
+
+
+class Duplicates(RootModel[dict[str, Any]]):
+    """Options of the search for near-duplicates, as `imaging.near_duplicates.find_groups` takes them."""
+
+
+def plain(name: str) -> str:
+    """Write a folder's name as class patterns are compared: lower case, ``_`` for space and ``-``."""
+    return name.lower().replace(" ", "_").replace("-", "_")

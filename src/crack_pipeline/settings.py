@@ -1,0 +1,18 @@
+"""Project settings; https://docs.kedro.org/en/stable/configure/configuration_basics/."""
+
+from crack_pipeline import errors
+from crack_pipeline.hooks import ProjectHooks
+
+errors.install()
+
+HOOKS = (ProjectHooks(),)
+
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "config_patterns": {
+        "catalog": ["catalog*", "catalog*/**", "**/catalog*"],
+        "parameters": ["parameters*", "parameters*/**", "**/parameters*"],
+        "mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"],
+    },
+}

@@ -1,0 +1,199 @@
+"""The compute plan: which device, which precision, how many images at once, and why.
+
+Resolved once at the start of a run, saved and logged, so that the same command runs on a laptop and on a
+GPU server and anyone can read what it chose.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Literal
+
+import psutil
+import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+Accelerator = Literal["cpu", "cuda", "mps"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+_BYTES_PER_IMAGE = 32 * 2**20
+_MEMORY_SHARE = 0.25
+_LARGEST_BATCH = {"cpu": 128, "mps": 256, "cuda": 2048}
+_WORTHWHILE = 1.3
+
+
+class Compute(BaseModel):
+    """What the machine may be asked for; ``auto`` lets the plan choose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: Literal["auto"] | PositiveInt = Field("auto", description="number of devices that train; auto: 1")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto", description="auto: bf16-mixed where the device computes it faster than 32-true"
+    )
+    batch_size: Literal["auto"] | PositiveInt = Field(
+        "auto", description="images scored at once; auto: from the free memory. Training has its own batch size"
+    )
+    workers: Literal["auto"] | NonNegativeInt = Field(
+        "auto", description="processes that read images for training; auto: 0 on a CPU, up to 4 beside a GPU"
+    )
+    compile: Literal["auto"] | bool = Field("auto", description="torch.compile; auto: only on CUDA")
+
+
+class Plan(BaseModel):
+    """What was chosen, and why: the answer to :class:`Compute` on one machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    accelerator: Accelerator
+    device_name: str
+    devices: int = Field(ge=1)
+    precision: Precision
+    batch_size: int = Field(ge=1)
+    workers: int = Field(ge=0)
+    compile: bool
+    reasons: dict[str, str] = Field(description="one sentence per choice")
+
+    @property
+    def device(self) -> torch.device:
+        """The device that scores images."""
+        return torch.device(self.accelerator)
+
+    def autocast(self) -> torch.autocast:
+        """Context in which networks run at the chosen precision."""
+        dtype = torch.float16 if self.precision == "16-mixed" else torch.bfloat16
+        return torch.autocast(self.accelerator, dtype=dtype, enabled=self.precision != "32-true")
+
+
+def resolve(compute: Compute) -> Plan:
+    """Look at the machine and choose what ``compute`` leaves open.
+
+    Raises
+    ------
+    ValueError
+        If a device is asked for that the machine, or the installed build of torch, does not have.
+    """
+    reasons: dict[str, str] = {}
+    accelerator = _accelerator(compute.accelerator, reasons)
+    devices = _number(compute.devices, 1, "devices", "one device unless more are asked for", reasons)
+    available = torch.cuda.device_count() if accelerator == "cuda" else devices
+    if devices > available:
+        raise ValueError(f"compute.devices is {devices}; this machine has {available} CUDA device(s)")
+    precision = _precision(compute.precision, accelerator, reasons)
+
+    free = _free_memory(accelerator)
+    fitting = max(1, int(free * _MEMORY_SHARE) // _BYTES_PER_IMAGE)
+    batch = min(_LARGEST_BATCH[accelerator], 2 ** (fitting.bit_length() - 1))
+    batch_why = f"{free / 2**30:.1f} GiB are free, {_LARGEST_BATCH[accelerator]} at most pay on {accelerator}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = 0 if accelerator != "cuda" else min(4, max(0, cores - 1))
+    workers_why = f"{cores} cores" + ("" if workers else ", all needed by the training itself")
+    compiled = accelerator == "cuda" if compute.compile == "auto" else compute.compile
+    reasons["compile"] = (
+        ("pays on CUDA" if compiled else f"compiling costs more than it saves on {accelerator}")
+        if compute.compile == "auto"
+        else "asked for"
+    )
+    return Plan(
+        accelerator=accelerator,
+        device_name=torch.cuda.get_device_name() if accelerator == "cuda" else accelerator,
+        devices=devices,
+        precision=precision,
+        batch_size=_number(compute.batch_size, batch, "batch_size", batch_why, reasons),
+        workers=_number(compute.workers, workers, "workers", workers_why, reasons),
+        compile=compiled,
+        reasons=reasons,
+    )
+
+
+def matrix_flops(dtype: torch.dtype, device: torch.device, size: int, repeats: int = 3) -> float:
+    """Measure the rate of a square matrix product.
+
+    Parameters
+    ----------
+    dtype, device
+        Of the factors.
+    size
+        Side of the factors.
+    repeats
+        Products timed; the fastest counts.
+
+    Returns
+    -------
+    float
+        Floating-point operations per second, a multiplication and an addition counted as two.
+    """
+    a = torch.randn(size, size, device=device).to(dtype)
+    b = torch.randn(size, size, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(repeats + 1):
+        _synchronise(device)
+        start = time.perf_counter()
+        a @ b
+        _synchronise(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _accelerator(wanted: str, reasons: dict[str, str]) -> Accelerator:
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if wanted == "cuda" and not has_cuda:
+        build = torch.version.cuda
+        why = f"torch is built for CUDA {build} but sees no device" if build else "torch is a build without CUDA"
+        raise ValueError(f"compute.accelerator is cuda, but {why}; use auto or cpu, or install another build of torch")
+    if wanted == "mps" and not has_mps:
+        raise ValueError("compute.accelerator is mps, but this machine has no Apple GPU; use auto or cpu")
+    if wanted != "auto":
+        reasons["accelerator"] = "asked for"
+        return wanted  # type: ignore[return-value]
+    if has_cuda:
+        reasons["accelerator"] = f"{torch.cuda.get_device_name()} found"
+        return "cuda"
+    if has_mps:
+        reasons["accelerator"] = "Apple GPU found"
+        return "mps"
+    reasons["accelerator"] = "no GPU found"
+    return "cpu"
+
+
+def _precision(wanted: str, accelerator: Accelerator, reasons: dict[str, str]) -> Precision:
+    if wanted != "auto":
+        reasons["precision"] = "asked for"
+        return wanted  # type: ignore[return-value]
+    if accelerator == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        reasons["precision"] = "the device computes bf16" if fast else "the device does not compute bf16"
+        return "bf16-mixed" if fast else "32-true"
+    if accelerator == "mps":
+        reasons["precision"] = "bf16 is not reliable on MPS"
+        return "32-true"
+    # Some processors accept bf16 and emulate it a hundred times slower, so the rate is measured, not asked for.
+    single, half = (matrix_flops(dtype, torch.device("cpu"), 256) for dtype in (torch.float32, torch.bfloat16))
+    fast = half > _WORTHWHILE * single
+    reasons["precision"] = f"bf16 {'pays' if fast else 'does not pay'} on this processor: " + (
+        f"a matrix product runs at {half / single:.2g} times the rate of fp32"
+    )
+    return "bf16-mixed" if fast else "32-true"
+
+
+def _free_memory(accelerator: Accelerator) -> int:
+    if accelerator == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _number(wanted: Literal["auto"] | int, chosen: int, name: str, why: str, reasons: dict[str, str]) -> int:
+    if wanted == "auto":
+        reasons[name] = why
+        return chosen
+    reasons[name] = "asked for"
+    return wanted

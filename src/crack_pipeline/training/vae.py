@@ -1,0 +1,128 @@
+"""How the variational autoencoder is trained, and how it reconstructs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from crack_pipeline.models.vae import ConvVAE
+from crack_pipeline.training.batches import Images, loader, normalise
+from crack_pipeline.training.compute import Plan
+from crack_pipeline.training.fit import epoch_seed
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of N(mean, variance) from N(0, 1).
+
+    Parameters
+    ----------
+    mean, log_variance
+        (N, latent).
+
+    Returns
+    -------
+    Tensor
+        Scalar, in nats: summed over the latent dimensions, averaged over the images (arXiv:1312.6114, appendix B).
+    """
+    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1).mean()
+
+
+class VAETraining(pl.LightningModule):
+    """Evidence lower bound with squared error, Adam.
+
+    Parameters
+    ----------
+    network
+        What is trained.
+    learning_rate
+        Of Adam.
+    kl_weight
+        Factor of the Kullback-Leibler term where the squared error is summed over the pixels of an image.
+    one_cycle_steps
+        Steps of the whole training, over which the learning rate rises to its height and falls to nothing
+        (Smith and Topin, arXiv:1708.07120); ``None`` keeps it constant.
+    seed
+        Decides the noise of every epoch.
+    """
+
+    def __init__(
+        self,
+        network: ConvVAE,
+        *,
+        learning_rate: float,
+        kl_weight: float,
+        one_cycle_steps: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.learning_rate, self.kl_weight, self.seed = learning_rate, kl_weight, seed
+        self.one_cycle_steps = one_cycle_steps
+
+    def configure_optimizers(self) -> Any:
+        """Give Adam, and the schedule of its learning rate where there is one."""
+        optimiser = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
+        if self.one_cycle_steps is None:
+            return optimiser
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, self.learning_rate, total_steps=self.one_cycle_steps
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Make the epoch's noise depend on nothing but seed and epoch."""
+        torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
+
+    def training_step(self, batch: Tensor, _: int) -> Tensor:
+        """Give the loss of one batch of uint8 images (n, C, H, W)."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Tensor, _: int) -> None:
+        """Log the loss of one batch."""
+        self._step(batch, "validation")
+
+    def _step(self, batch: Tensor, stage: Literal["train", "validation"]) -> Tensor:
+        images = normalise(batch, self.device)
+        output = self.network(images)
+        reconstruction = mse_loss(output.reconstruction.float(), images)
+        kl = kl_divergence(output.mean.float(), output.log_variance.float())
+        # Divided by the number of values in an image, so that the loss reads as a mean squared error.
+        loss = reconstruction + self.kl_weight * kl / images[0].numel()
+        metrics = {f"{stage}_loss": loss, f"{stage}_reconstruction": reconstruction, f"{stage}_kl": kl}
+        self.log_dict({k: v.detach() for k, v in metrics.items()}, on_step=False, on_epoch=True, batch_size=len(images))
+        return loss
+
+
+def reconstruct(
+    network: ConvVAE, images: Images, rows: NDArray[np.int64], plan: Plan
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Reconstruct images from the mean of their latent distribution, a batch at a time.
+
+    Parameters
+    ----------
+    network
+        Trained; moved to the plan's device.
+    images, rows
+        Image stack and which of its rows.
+    plan
+        Device, precision and batch size.
+
+    Yields
+    ------
+    tuple of Tensor
+        Images and reconstructions, each (n, C, H, W), float32 in [0, 1] on the plan's device, in the order of
+        ``rows``.
+    """
+    network = network.to(plan.device, memory_format=torch.channels_last).eval()
+    for batch in loader(images, rows, plan.batch_size):
+        with torch.inference_mode(), plan.autocast():
+            original = normalise(batch, plan.device)
+            reconstruction = network(original).reconstruction.float()
+        yield original, reconstruction

@@ -1,0 +1,29 @@
+import logging
+
+import pandas as pd
+import pytest
+from kedro.io.core import DatasetError
+
+from crack_pipeline.datasets import AnnouncedCSVDataset, OptionalParquetDataset
+
+
+def test_a_table_that_is_not_there_is_none(tmp_path):
+    path = tmp_path / "partition.parquet"
+    dataset = OptionalParquetDataset(filepath=str(path))
+    assert dataset.load() is None
+    assert not dataset.exists()
+    table = pd.DataFrame({"image_id": ["a"], "role": ["train"]})
+    table.to_parquet(path)
+    pd.testing.assert_frame_equal(dataset.load(), table)
+    with pytest.raises(DatasetError, match="only read"):
+        dataset.save(table)
+
+
+def test_a_table_with_rows_says_where_it_lies(tmp_path, caplog):
+    dataset = AnnouncedCSVDataset(filepath=str(tmp_path / "quarantine.csv"), save_args={"index": False})
+    with caplog.at_level(logging.WARNING):
+        dataset.save(pd.DataFrame({"path": []}))
+        assert not caplog.records
+        dataset.save(pd.DataFrame({"path": ["a\nb", "c"]}))
+    assert f"2 rows in {tmp_path}/quarantine.csv" in caplog.text
+    assert dataset.load()["path"].tolist() == ["a\nb", "c"]

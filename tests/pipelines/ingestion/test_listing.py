@@ -1,0 +1,127 @@
+import pytest
+
+from crack_pipeline.pipelines.ingestion.listing import list_files
+from crack_pipeline.pipelines.ingestion.parameters import Dataset, Preset, Presets
+from ingesting import _loader
+
+
+@pytest.fixture(scope="module")
+def presets():
+    return Presets.model_validate(_loader({})["parameters"]["presets"])
+
+
+@pytest.fixture
+def listed(presets):
+    def listed(name, *paths, labelled=True):
+        preset = presets.named(Dataset(name))
+        files = [(path, 10, "", "") for path in sorted(paths)]
+        photographs, rejected = list_files(files, preset, labelled=labelled, max_bytes=100)
+        photographs = photographs.astype(object).where(photographs.notna(), None)
+        return photographs.set_index("path").to_dict("index"), rejected.set_index("path").to_dict("index")
+
+    return listed
+
+
+@pytest.mark.parametrize(
+    ("folder", "label"),
+    [
+        ("Negative", "normal"),
+        ("normal", "normal"),
+        ("Sound concrete", "normal"),
+        ("UNCRACKED", "normal"),
+        ("non-crack", "normal"),
+        ("Non Crack", "normal"),
+        ("no_crack", "normal"),
+        ("crack-free", "normal"),
+        ("train/Negative", "normal"),
+        ("Negative/cracks of 2020?/..."[:8], "normal"),
+        ("Positive", "crack"),
+        ("crack", "crack"),
+        ("Cracked", "crack"),
+        ("any where/cracks", "crack"),
+        ("Positive/site 7", "crack"),
+    ],
+)
+def test_the_folder_names_the_class(listed, folder, label):
+    found, rejected = listed("folders", f"{folder}/1.jpg")
+    assert found[f"{folder}/1.jpg"]["label"] == label
+    assert not rejected
+
+
+@pytest.mark.parametrize("path", ["1.jpg", "holidays/1.jpg", "cracker/1.jpg"])
+def test_an_unknown_class_says_what_is_understood(listed, path):
+    found, rejected = listed("folders", path)
+    assert not found
+    assert rejected[path]["kind"] == "unknown class"
+    assert "normal: negative*" in rejected[path]["reason"]
+    assert "crack: positive*" in rejected[path]["reason"]
+
+
+def test_new_photographs_need_no_class(listed):
+    paths = ["1.jpg", "holidays/1.jpg", "Positive/1.jpg"]
+    for preset in ("folders", "unlabelled", "metu"):
+        found, rejected = listed(preset, *paths, labelled=False)
+        assert sorted(found) == sorted(paths)
+        assert {about["label"] for about in found.values()} == {None}
+        assert not rejected
+    assert sorted(listed("unlabelled", *paths)[0]) == sorted(paths)
+
+
+def test_masks_lie_in_a_parallel_folder(listed):
+    found, rejected = listed(
+        "folders", "Positive/1.jpg", "Positive/2.jpg", "Positive/3.jpg", "Negative/1.jpg", "masks/1.png",
+        "masks/Positive/2.png", "set/Positive/1.jpg", "set/masks/Positive/1_mask.png"
+    )  # fmt: skip
+    assert {path: about["mask_path"] for path, about in found.items()} == {
+        "Negative/1.jpg": None,  # masks/1.png is that of the crack
+        "Positive/1.jpg": "masks/1.png",
+        "Positive/2.jpg": "masks/Positive/2.png",
+        "Positive/3.jpg": None,
+        "set/Positive/1.jpg": "set/masks/Positive/1_mask.png",
+    }
+    assert not rejected
+
+
+@pytest.mark.parametrize(
+    ("preset", "image", "mask", "source"),
+    [
+        ("deepcrack", "train_img/1.jpg", "train_lab/1.png", "train"),
+        ("deepcrack_tiles", "test_img/1.jpg", "test_lab/1.png", "test"),
+        ("uav75", "UAV75/Train_Img/a.b.jpg", "UAV75/train_lab/a.b.png", "train"),
+        ("crack_segmentation", "x/train/images/1.jpg", "x/train/masks/1.jpg", "train"),
+        ("crack_segmentation", "test/images/1.jpg", "test/masks/1.jpg", "test"),
+    ],
+)
+def test_photographs_and_masks_of_the_known_sets(listed, preset, image, mask, source):
+    found, rejected = listed(preset, image, mask, "elsewhere/1.jpg", image.replace(".jpg", "-maskless.jpg"))
+    assert {path: (about["mask_path"], about["source"]) for path, about in found.items()} == {
+        image: (mask, source)
+    }
+    assert {about["kind"] for about in rejected.values()} == {"unknown class", "no mask"}
+
+
+def test_clutter_is_passed_over_and_large_files_are_rejected(presets):
+    files = [(path, 10, "", "") for path in (".DS_Store", "Positive/Thumbs.db", "__MACOSX/Positive/1.jpg")]
+    files += [("Positive/big.jpg", 101, "", ""), ("../evil", 0, "outside the root", "no")]
+    found, rejected = list_files(files, presets.named(Dataset("folders")), labelled=True, max_bytes=100)
+    assert not len(found)
+    assert rejected["kind"].tolist() == ["too large", "outside the root"]
+
+
+def test_an_unknown_preset_names_those_there_are(presets):
+    with pytest.raises(ValueError, match=r"dataset='meti' is not a preset: choose one of .*metu"):
+        presets.named(Dataset("meti"))
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"label_from": "folder"}, "no classes are named"),
+        ({"label_from": "mask"}, "say where masks are"),
+        ({"label_from": "none", "tiling": {}}, "tiling needs label_from: mask"),
+        ({"label_from": "none", "clases": {}}, "Extra inputs"),
+    ],
+)
+def test_a_wrong_preset_is_explained(block, message):
+    with pytest.raises(ValueError, match=message):
+        Preset.model_validate(block)

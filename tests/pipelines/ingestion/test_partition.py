@@ -1,0 +1,394 @@
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from crack_pipeline.pipelines.ingestion.partition import ROLES, Partition, assign_roles, check_disjoint
+
+HALVES = {"train": 0.5, "validation": 0.2, "test": 0.3}
+BOTH_IN_TRAIN = Partition(normal=HALVES, crack=HALVES)
+
+
+def a_manifest(labels, groups, prefix="i", **columns):
+    ids = [f"{prefix}{k:05d}" for k in range(len(labels))]
+    return pd.DataFrame(
+        {"image_id": ids, "label": labels, "group": np.asarray(groups, dtype=np.int64), **columns}
+    )
+
+
+def of_sizes(normal, crack, prefix="i", first_group=0):
+    """Build a manifest of groups of one label each, from the sizes of the groups."""
+    labels = ["normal"] * sum(normal) + ["crack"] * sum(crack)
+    groups = np.repeat(np.arange(len(normal) + len(crack)) + first_group, [*normal, *crack])
+    return a_manifest(labels, groups, prefix)
+
+
+def counts(manifest, partition):
+    table = manifest.merge(partition, on="image_id")
+    return table.groupby(["label", "role"]).size().to_dict()
+
+
+@st.composite
+def manifests(draw):
+    """At least 30 groups, some large, some with both labels."""
+    n = draw(st.integers(60, 150))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    groups = rng.integers(0, n // 2, n) if draw(st.booleans()) else rng.geometric(0.05, n)
+    groups[: n // 2] = np.arange(n // 2) + 1000
+    labels = rng.choice(["normal", "crack"], n, p=[0.5, 0.5])
+    labels[:20], labels[20:30] = "crack", "normal"
+    return a_manifest(labels, groups)
+
+
+# --- the published protocol and its shares
+
+
+def test_the_defaults_are_the_published_protocol():
+    manifest = of_sizes([1] * 20_000, [1] * 20_000)
+    partition = assign_roles(manifest, None, Partition())
+    assert counts(manifest, partition) == {
+        ("normal", "external"): 5_000,
+        ("normal", "train"): 12_000,
+        ("normal", "validation"): 1_500,
+        ("normal", "test"): 1_500,
+        ("crack", "external"): 15_000,
+        ("crack", "validation"): 500,
+        ("crack", "test"): 4_500,
+    }
+    table = check_disjoint(manifest, partition)
+    assert table["images"].sum() == table["groups"].sum() == 40_000
+    assert list(table["role"])[:2] == ["train", "validation"]
+
+
+def test_counts_and_rest_are_kept():
+    partition = Partition(
+        normal={"train": 20, "validation": 5, "external": "rest"}, crack={"validation": 7, "left_out": "rest"}
+    )
+    manifest = of_sizes([1] * 40, [1] * 30)
+    assert counts(manifest, assign_roles(manifest, None, partition)) == {
+        ("normal", "train"): 20,
+        ("normal", "validation"): 5,
+        ("normal", "external"): 15,
+        ("crack", "validation"): 7,
+        ("crack", "left_out"): 23,
+    }
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"train": 0.5, "test": 0.4}, "sum to 0.9"),
+        ({"train": 1.5}, "1.5 is out of range"),
+        ({"train": -1}, "-1 is out of range"),
+        ({"train": float("nan")}, "nan is out of range"),
+        ({"train": True}, "True is not a share"),
+        ({"train": "most"}, "'most' is not a share"),
+        ({"train": "rest", "test": "rest"}, "train and test"),
+        ({"train": 1}, "written 1.0"),
+        ({"train": "rest", "test": 0.7, "external": 0.4}, "more than 1"),
+        ({}, "sum to 0"),
+        ({"training": 1.0}, "'train', 'validation'"),
+    ],
+)
+def test_wrong_shares_are_named(shares, message):
+    with pytest.raises(ValidationError, match=message):
+        Partition(normal=shares)
+
+
+def test_parameters_survive_json_and_name_their_rule():
+    partition = Partition(normal={"train": 3, "test": "rest"}, seed=5)
+    again = Partition.model_validate(json.loads(partition.model_dump_json()))
+    assert again == partition and again.rule == partition.rule
+    assert partition.rule == Partition(normal={"test": "rest", "train": 3}, seed=5).rule
+    assert partition.rule != Partition(normal={"train": 3, "test": "rest"}).rule
+    with pytest.raises(ValidationError):
+        Partition(sead=1)
+
+
+@given(n=st.integers(4, 5_000))
+def test_targets_sum_and_forget_no_role(n):
+    targets = Partition().targets("normal", n)
+    assert sum(targets.values()) == n
+    assert min(targets.values()) >= 1
+    assert all(abs(targets[role] - Partition().normal[role] * n) < 4 for role in targets)
+
+
+# --- what holds whatever the images are
+
+
+@settings(max_examples=20, deadline=None)
+@given(manifest=manifests(), seed=st.integers(0, 9), shuffle=st.randoms(use_true_random=False))
+def test_groups_stay_whole_and_order_does_not_matter(manifest, seed, shuffle):
+    partition = Partition(normal=HALVES, crack=HALVES, seed=seed)
+    roles = assign_roles(manifest, None, partition)
+    check_disjoint(manifest, roles)
+    assert manifest.merge(roles, on="image_id").groupby("group_x")["role"].nunique().max() == 1
+    assert set(roles["role"]) == {"train", "validation", "test"}
+
+    order = list(range(len(manifest)))
+    shuffle.shuffle(order)
+    renumbered = manifest.assign(group=manifest["group"] * 7 % 5003).iloc[order]
+    again = assign_roles(renumbered, None, partition)
+    pd.testing.assert_frame_equal(again.drop(columns="group"), roles.drop(columns="group"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    normal=st.lists(st.one_of(st.just(1), st.integers(1, 30)), min_size=8, max_size=60),
+    crack=st.lists(st.one_of(st.just(1), st.integers(1, 30)), min_size=8, max_size=60),
+    seed=st.integers(0, 9),
+)
+def test_counts_end_within_the_largest_group_of_their_targets(normal, crack, seed):
+    partition = Partition(seed=seed)
+    manifest = of_sizes(normal, crack)
+    got = counts(manifest, assign_roles(manifest, None, partition))
+    for label, sizes in (("normal", normal), ("crack", crack)):
+        for role, target in partition.targets(label, sum(sizes)).items():
+            assert abs(got[label, role] - target) <= max(sizes)
+
+
+def test_one_huge_group_does_not_swamp_a_small_role():
+    for seed in range(20):
+        manifest = of_sizes([60] + [1] * 340, [1] * 40)
+        got = counts(manifest, assign_roles(manifest, None, Partition(seed=seed)))
+        assert got["normal", "validation"] == got["normal", "test"] == 30
+
+
+def test_seed_changes_the_draw():
+    manifest = of_sizes([1] * 50, [1] * 50)
+    one, other = (assign_roles(manifest, None, Partition(seed=seed)) for seed in (0, 1))
+    assert (one["role"] != other["role"]).any()
+
+
+@settings(max_examples=20, deadline=None)
+@given(manifest=manifests(), cut=st.floats(0.75, 1), shuffle=st.randoms(use_true_random=False))
+def test_known_images_keep_their_role_when_images_are_added(manifest, cut, shuffle):
+    order = list(range(len(manifest)))
+    shuffle.shuffle(order)
+    before = manifest.iloc[sorted(order[: int(cut * len(order))])]
+    known = assign_roles(before, None, BOTH_IN_TRAIN)
+    extended = assign_roles(manifest, known, BOTH_IN_TRAIN)
+    check_disjoint(manifest, extended)
+    kept = known.merge(extended, on="image_id")
+    assert (kept["role_x"] == kept["role_y"]).all()
+    again = assign_roles(manifest.iloc[order], extended, BOTH_IN_TRAIN)
+    pd.testing.assert_frame_equal(again.drop(columns="group"), extended.drop(columns="group"))
+    # A new image of a known group is where its group is.
+    group_role = extended.merge(manifest, on="image_id").groupby("group_y")["role"].nunique()
+    assert group_role.max() == 1
+
+
+def test_additions_restore_the_shares():
+    first = of_sizes([1] * 100, [1] * 100)
+    more = pd.concat([first, of_sizes([1] * 300, [1] * 100, prefix="j", first_group=1000)])
+    got = counts(more, assign_roles(more, assign_roles(first, None, Partition()), Partition()))
+    for label, n in (("normal", 400), ("crack", 200)):
+        for role, target in Partition().targets(label, n).items():
+            assert got[label, role] == target
+
+
+# --- groups of both labels
+
+
+def test_a_group_of_both_labels_goes_where_both_may_be():
+    labels = ["normal", "crack"] * 40 + ["normal"] * 200
+    manifest = a_manifest(labels, [*np.repeat(np.arange(40), 2), *range(100, 300)])
+    roles = assign_roles(manifest, None, Partition())
+    check_disjoint(manifest, roles)
+    table = manifest.merge(roles, on="image_id")
+    assert "train" not in set(table.loc[table["label"] == "crack", "role"])
+    assert set(table.loc[table["label"] == "crack", "role"]) == {"external", "validation", "test"}
+
+
+def test_a_group_of_both_labels_is_left_out_where_no_role_takes_both(caplog):
+    manifest = a_manifest(["normal", "crack", "normal", "normal", "crack"], [1, 1, 2, 3, 4])
+    roles = assign_roles(manifest, None, Partition(normal={"train": 1.0}, crack={"test": 1.0}))
+    assert list(roles["role"]) == ["left_out", "left_out", "train", "train", "test"]
+    assert "2 images are left out" in caplog.text
+
+
+def test_tiles_whose_photographs_all_show_both_labels_are_shared_out():
+    labels = np.tile(["normal", "normal", "crack"], 60)
+    manifest = a_manifest(labels, np.repeat(np.arange(60), 3))
+    got = counts(manifest, assign_roles(manifest, None, BOTH_IN_TRAIN))
+    assert got["normal", "train"] == 60 and got["crack", "train"] == 30
+    with pytest.raises(ValueError, match=r"role train.*120 images in groups that hold both labels"):
+        assign_roles(manifest, None, Partition())
+
+
+# --- carried on
+
+
+@pytest.fixture
+def two_roles():
+    """A partition with one image of group 1 in train and one of group 2 in test, and enough others."""
+    manifest = of_sizes([1] * 40, [1] * 40)
+    known = assign_roles(manifest, None, Partition())
+    table = manifest.merge(known[["image_id", "role"]], on="image_id")
+    in_train, in_test = (
+        table.loc[(table["role"] == role) & (table["label"] == "normal"), "image_id"].iloc[0]
+        for role in ("train", "test")
+    )
+    return manifest, known, in_train, in_test
+
+
+def test_a_new_image_that_bridges_two_roles_is_left_out(two_roles, caplog):
+    manifest, known, in_train, in_test = two_roles
+    bridged = pd.concat([manifest, a_manifest(["normal", "normal"], [900, 900], prefix="new")])
+    bridged.loc[bridged["image_id"].isin([in_train, in_test]), "group"] = 900
+    roles = assign_roles(bridged, known, Partition())
+    check_disjoint(bridged, roles)
+    row = roles.set_index("image_id")
+    assert row.loc[in_train, "role"] == "train" and row.loc[in_test, "role"] == "test"
+    assert list(row.loc[["new00000", "new00001"], "role"]) == ["left_out", "left_out"]
+    assert row.loc[[in_train, in_test, "new00000", "new00001"], "group"].nunique() == 4
+    assert roles["group"].nunique() == 82
+    assert "2 images are left out" in caplog.text
+
+    again = assign_roles(bridged, roles, Partition())
+    pd.testing.assert_frame_equal(again, roles)
+
+
+def test_known_images_that_turn_out_to_be_copies_of_each_other_do_not_leak(two_roles, caplog):
+    manifest, known, in_train, in_test = two_roles
+    regrouped = manifest.copy()
+    regrouped.loc[regrouped["image_id"].isin([in_train, in_test]), "group"] = 900
+    roles = assign_roles(regrouped, known, Partition())
+    check_disjoint(regrouped, roles)
+    row = roles.set_index("image_id")["role"]
+    assert row[in_test] == "test" and row[in_train] == "left_out"
+    assert "1 images are left out" in caplog.text
+
+
+def test_a_new_image_is_left_out_where_its_label_has_no_share(two_roles):
+    manifest, known, in_train, in_test = two_roles
+    more = pd.concat([manifest, a_manifest(["crack", "crack"], [901, 902], prefix="new")])
+    more.loc[more["image_id"] == in_train, "group"] = 901
+    more.loc[more["image_id"] == in_test, "group"] = 902
+    roles = assign_roles(more, known, Partition())
+    check_disjoint(more, roles)
+    assert list(roles.set_index("image_id").loc[["new00000", "new00001"], "role"]) == ["left_out", "test"]
+
+
+def test_other_parameters_draw_anew_and_say_so(two_roles, caplog):
+    manifest, known, *_ = two_roles
+    with caplog.at_level(logging.WARNING):
+        roles = assign_roles(manifest, known, Partition(seed=3))
+    assert "80 images are drawn anew" in caplog.text
+    pd.testing.assert_frame_equal(roles, assign_roles(manifest, None, Partition(seed=3)))
+
+
+def test_images_that_are_gone_are_forgotten(two_roles):
+    manifest, known, in_train, _ = two_roles
+    fewer = manifest[manifest["image_id"] != in_train]
+    roles = assign_roles(fewer, known, Partition())
+    assert in_train not in set(roles["image_id"])
+    check_disjoint(fewer, roles)
+
+
+# --- given splits
+
+
+def test_a_given_split_is_respected():
+    manifest = of_sizes([1] * 60, [1] * 60)
+    manifest["source"] = ["train"] * 40 + ["test"] * 20 + ["train"] * 40 + ["test"] * 20
+    partition = Partition(normal=HALVES, crack=HALVES, respect_source={"test": "external"})
+    table = manifest.merge(assign_roles(manifest, None, partition), on="image_id")
+    assert set(table.loc[table["source"] == "test", "role"]) == {"external"}
+    drawn = table[table["source"] == "train"]
+    assert drawn.groupby("label")["role"].value_counts().to_dict() == {
+        ("normal", "train"): 20, ("normal", "test"): 12, ("normal", "validation"): 8,
+        ("crack", "train"): 20, ("crack", "test"): 12, ("crack", "validation"): 8,
+    }  # fmt: skip
+
+
+def test_a_given_split_that_leaks_keeps_its_test_part(caplog):
+    manifest = of_sizes([1] * 20, [1] * 20)
+    manifest["source"] = ["train", "test"] * 20
+    manifest.loc[:2, "group"] = 0  # sources train, test, train
+    shares = {"external": 0.5, "train": 0.5}
+    partition = Partition(normal=shares, crack=shares, respect_source={"test": "external", "train": "train"})
+    roles = assign_roles(manifest, None, partition)
+    check_disjoint(manifest, roles)
+    assert list(roles["role"][:3]) == ["left_out", "external", "left_out"]
+    assert "2 images are left out" in caplog.text
+    pd.testing.assert_frame_equal(assign_roles(manifest, roles, partition), roles)
+
+
+def test_an_unknown_source_is_named():
+    manifest = of_sizes([1] * 20, [1] * 20).assign(source="train")
+    with pytest.raises(ValueError, match=r"names 'tset'.*are 'train'"):
+        assign_roles(manifest, None, Partition(respect_source={"tset": "external"}))
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        (a_manifest([], []), "no image"),
+        (a_manifest(["normal", None], [1, 2]), "image i00001 has the label"),
+        (of_sizes([1] * 3, [1] * 10), "there are 3 images labelled normal, too few for the shares train 0.6"),
+        (of_sizes([50, 50], [1] * 10), "no image labelled normal.*there are 100, in 2 near-duplicate groups"),
+        (of_sizes([], [1] * 10), "role train came out empty: of 0 normal, 10 crack"),
+        (pd.concat([of_sizes([1], []), of_sizes([1], [])]), "i00000 is listed twice"),
+    ],
+)
+def test_manifests_that_cannot_be_shared_out(manifest, message):
+    with pytest.raises(ValueError, match=message):
+        assign_roles(manifest, None, Partition())
+
+
+def test_counts_beyond_what_there_is():
+    with pytest.raises(ValueError, match=r"there are 20 images labelled normal, too few .*train 30"):
+        partition = Partition(normal={"train": 30, "test": "rest"})
+        assign_roles(of_sizes([1] * 20, [1] * 20), None, partition)
+
+
+def test_a_label_that_is_nowhere_is_only_warned_of(caplog):
+    roles = assign_roles(of_sizes([1] * 40, []), None, Partition())
+    assert set(roles["role"]) == set(ROLES) - {"left_out"}
+    assert "no image labelled crack" in caplog.text
+
+
+def broken(column, row, value):
+    manifest = of_sizes([2] * 10, [1] * 10)
+    partition = assign_roles(manifest, None, Partition())
+    partition.loc[row, column] = value
+    return manifest, partition
+
+
+def test_check_names_a_group_in_two_roles():
+    manifest, partition = broken("role", 0, "left_out")
+    with pytest.raises(ValueError, match=r"near-duplicate group 0 is in two roles: \w+ and \w+"):
+        check_disjoint(manifest, partition)
+
+
+def test_check_is_not_deceived_by_other_group_numbers():
+    manifest, partition = broken("group", 0, 777)
+    partition.loc[[0, 1], "role"] = ["train", "test"]
+    with pytest.raises(ValueError, match=r"group 0 of the manifest is in two roles: test and train"):
+        check_disjoint(manifest, partition)
+
+
+def test_check_names_images_out_of_place():
+    manifest, partition = broken("role", 0, "tain")
+    with pytest.raises(ValueError, match="i00000 has the role 'tain'"):
+        check_disjoint(manifest, partition)
+    manifest, partition = broken("image_id", 4, "i00005")
+    with pytest.raises(ValueError, match="i00005 is listed twice in the partition"):
+        check_disjoint(manifest, partition)
+    manifest, partition = broken("role", 4, "external")
+    moved = pd.concat([partition, partition.iloc[[4]].assign(role="train")])
+    with pytest.raises(ValueError, match="image i00004 is in two roles: external and train"):
+        check_disjoint(manifest, moved)
+    with pytest.raises(ValueError, match="i00000 of the manifest has no role"):
+        check_disjoint(manifest, partition.iloc[1:])
+    with pytest.raises(ValueError, match="i00029 of the partition is not in the manifest"):
+        check_disjoint(manifest.iloc[:-1], partition)
