@@ -86,12 +86,8 @@ PAIRED: dict[str, Change] = {
     "brightness and JPEG": lambda image, rng: jpeg(either(image, rng)),
 }
 BEYOND: dict[str, Change] = {
-    "90 % window in a corner": lambda image, rng: crop(
-        image, 0.90, int(rng.integers(2)), int(rng.integers(2))
-    ),
-    "85 % window in a corner": lambda image, rng: crop(
-        image, 0.85, int(rng.integers(2)), int(rng.integers(2))
-    ),
+    "90 % window in a corner": lambda image, rng: crop(image, 0.90, int(rng.integers(2)), int(rng.integers(2))),
+    "85 % window in a corner": lambda image, rng: crop(image, 0.85, int(rng.integers(2)), int(rng.integers(2))),
 }
 
 
@@ -164,9 +160,7 @@ def report_recall(paths: list[Path], data: NDArray[np.uint8], half: str, number:
         print(f"  {f'window shifted by {shift:.0%}, same size':<32}{value:8.1%}", flush=True)
 
 
-def report_false_joins(
-    paths: list[Path], data: NDArray[np.uint8], groups: NDArray[np.int64], others: Path
-) -> None:
+def report_false_joins(paths: list[Path], data: NDArray[np.uint8], groups: NDArray[np.int64], others: Path) -> None:
     """Print how many pairs of different places were joined."""
     rng = np.random.default_rng(1)
     positive = np.array([path.parent.name == "Positive" for path in paths])
@@ -179,9 +173,7 @@ def report_false_joins(
 
     side = duplicate_candidates.COARSE_SIZE
     coarse = np.ascontiguousarray(data[:, 8 : 8 + side**2]).view(np.int8).reshape(-1, side, side)
-    proposed = duplicate_candidates.find_candidates(
-        coarse, minimum=0.5, shortlist=300, per_image=50, workers=2
-    )
+    proposed = duplicate_candidates.find_candidates(coarse, minimum=0.5, shortlist=300, per_image=50, workers=2)
     hard = np.flatnonzero(positive[proposed.first] != positive[proposed.second])
     hard = rng.permutation(hard)[:10_000]
     pairs = duplicate_candidates.Pairs(*(part[hard] for part in proposed))
@@ -200,9 +192,7 @@ def report_false_joins(
     print(f"  groups with both Positive and Negative  {len(mixed):6d} of {len(np.unique(groups)):,}")
 
     sets = {
-        name: sorted(
-            path for path in (others / name).rglob("*") if path.suffix.lower() in {".jpg", ".png", ".jpeg"}
-        )
+        name: sorted(path for path in (others / name).rglob("*") if path.suffix.lower() in {".jpg", ".png", ".jpeg"})
         for name in ("deepcrack/train_img", "deepcrack/test_img", "uav75/train_img", "bridge/images")
     }
     sets = {name: found for name, found in sets.items() if found}
@@ -268,12 +258,8 @@ def report_time(paths: list[Path], data: NDArray[np.uint8]) -> None:
 def main() -> None:
     """Run the benchmark."""
     root = os.environ.get("CRACK_PIPELINE_DATA")
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data", type=Path, default=Path(root) / "metu" if root else None, help="METU folder"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(root) / "metu" if root else None, help="METU folder")
     parser.add_argument("--others", type=Path, help="folder of the other data sets (default: beside --data)")
     parser.add_argument("--half", choices=["development", "held-out"], default="held-out")
     parser.add_argument("--copies", type=int, default=500, help="photographs of which copies are planted")

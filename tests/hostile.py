@@ -161,9 +161,7 @@ HEALTHY: dict[str, Callable[[], bytes]] = {
     "sixteen bit.png": lambda: encoded(
         Image.fromarray(np.random.default_rng(18).integers(0, 65536, (SIDE, SIDE), np.uint16)), "PNG"
     ),
-    "pages.tif": lambda: encoded(
-        photograph(19), "TIFF", save_all=True, append_images=[photograph(21), photograph(22)]
-    ),
+    "pages.tif": lambda: encoded(photograph(19), "TIFF", save_all=True, append_images=[photograph(21), photograph(22)]),
     "animated.webp": lambda: encoded(photograph(23), "WEBP", save_all=True, append_images=[photograph(24)]),
     "bitmap.bmp": lambda: encoded(photograph(25), "BMP"),
     "Riß im Beton – 裂缝.jpg": lambda: encoded(photograph(26), "JPEG"),

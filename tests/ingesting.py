@@ -44,9 +44,7 @@ class Workspace:
 
     @property
     def quarantine(self) -> pd.DataFrame:
-        return pd.read_csv(
-            self.folder / "data/02_intermediate/ingestion/quarantine.csv", keep_default_na=False
-        )
+        return pd.read_csv(self.folder / "data/02_intermediate/ingestion/quarantine.csv", keep_default_na=False)
 
     @property
     def images(self) -> ImageStack:

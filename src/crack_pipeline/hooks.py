@@ -20,7 +20,15 @@ from crack_pipeline.datasets.folder import FolderDataset
 logger = logging.getLogger(__name__)
 _UNTRACKED = ("params:presets",)
 _LIMIT = 500
-_UNSHOWN = (".images", ".disjointness", ".vae_weights", "_scores", ".thresholds", ".data_fingerprint", ".summary")
+_UNSHOWN = (
+    ".images",
+    ".disjointness",
+    ".vae_weights",
+    "_scores",
+    ".thresholds",
+    ".data_fingerprint",
+    ".summary",
+)
 
 
 class ProjectHooks:
@@ -84,7 +92,7 @@ class ProjectHooks:
         places = {}
         for name in sorted(pipeline.all_outputs()):
             dataset = catalog.get(name)
-            shown = not name.endswith(_UNSHOWN) and dataset.exists()
+            shown = dataset is not None and not name.endswith(_UNSHOWN) and dataset.exists()
             place = _place(dataset) if shown else None
             if place is not None:
                 near = place.is_relative_to(self._project)

@@ -61,9 +61,7 @@ def save(dataset, chunks):
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=6), st.integers(1, 200))
 def test_what_is_saved_is_loaded(tmp_path_factory, sizes, shard_bytes):
     folder = tmp_path_factory.mktemp("data") / "images"
-    chunks = [
-        chunk(i, n, last=i == len(sizes) - 1, rejected=[(f"{i}", "k", "r")]) for i, n in enumerate(sizes)
-    ]
+    chunks = [chunk(i, n, last=i == len(sizes) - 1, rejected=[(f"{i}", "k", "r")]) for i, n in enumerate(sizes)]
     dataset = ImageStackDataset(filepath=str(folder), shard_bytes=shard_bytes)
     save(dataset, chunks)
     stack = dataset.load()

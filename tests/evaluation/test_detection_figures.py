@@ -116,9 +116,7 @@ def test_grid_shows_every_image_and_the_unit_of_the_map(samples, across):
 
 def test_maps_share_one_scale(samples):
     figure = image_grid(samples, ["a", "b", "map"], heat_columns=[2], heat_range=(0, 2))
-    limits = {
-        axes.images[0].get_clim() for axes in figure.axes[:15] if axes.images[0].get_cmap().name == "magma"
-    }
+    limits = {axes.images[0].get_clim() for axes in figure.axes[:15] if axes.images[0].get_cmap().name == "magma"}
     assert limits == {(0, 2)}
     flat = [Sample([np.zeros((4, 4))]), Sample([np.full((4, 4), np.nan)])]
     words(image_grid(flat, ["map"], heat_columns=[0]))

@@ -29,9 +29,7 @@ def test_equal_to_scikit_learn(sample, threshold):
     found = detection_metrics(is_crack, scores, threshold, np.arange(len(scores)), resamples=0)
     called = scores > threshold
     assert found["roc_auc"] == pytest.approx(sk.roc_auc_score(is_crack, scores), abs=1e-12)
-    assert found["average_precision"] == pytest.approx(
-        sk.average_precision_score(is_crack, scores), abs=1e-12
-    )
+    assert found["average_precision"] == pytest.approx(sk.average_precision_score(is_crack, scores), abs=1e-12)
     assert found["precision"] == pytest.approx(sk.precision_score(is_crack, called), abs=1e-12)
     assert found["recall"] == pytest.approx(sk.recall_score(is_crack, called), abs=1e-12)
     assert found["f1"] == pytest.approx(sk.f1_score(is_crack, called), abs=1e-12)
@@ -80,9 +78,7 @@ def test_intervals_follow_the_seed_and_widen_with_copies():
     alone = detection_metrics(is_crack, scores, 0.5, np.arange(150), seed=4)
     assert alone == detection_metrics(is_crack, scores, 0.5, np.arange(150), seed=4)
     assert alone != detection_metrics(is_crack, scores, 0.5, np.arange(150), seed=5)
-    copied = detection_metrics(
-        np.repeat(is_crack, 5), np.repeat(scores, 5), 0.5, np.repeat(np.arange(150), 5), seed=4
-    )
+    copied = detection_metrics(np.repeat(is_crack, 5), np.repeat(scores, 5), 0.5, np.repeat(np.arange(150), 5), seed=4)
     # Five copies of every image, in one group each, are no more evidence than the image alone.
     assert copied["roc_auc_ci95"] == pytest.approx(alone["roc_auc_ci95"], abs=1e-12)
     wider = detection_metrics(is_crack, scores, 0.5, np.arange(150), level=0.99, seed=4)

@@ -53,9 +53,7 @@ def test_conformal_keeps_the_false_alarm_rate_on_exchangeable_scores(level, n, t
 
 
 def test_too_few_images_for_the_conformal_rule():
-    with pytest.raises(
-        ValueError, match=r"level 99 needs at least 99 sound validation images, and there are 50"
-    ):
+    with pytest.raises(ValueError, match=r"level 99 needs at least 99 sound validation images, and there are 50"):
         choose(np.arange(50), rule="conformal", level=99)
 
 

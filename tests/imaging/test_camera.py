@@ -42,9 +42,7 @@ def test_noise_has_the_deviation_that_was_asked():
         camera = replace(PERFECT, read_noise=0.02, noise_grain=grain)
         assert photograph(flat, np.random.default_rng(0), camera).std() == pytest.approx(0.02 * 255, rel=0.03)
     shot = replace(PERFECT, shot_noise=0.04)
-    assert photograph(flat, np.random.default_rng(0), shot).std() == pytest.approx(
-        0.04 * 0.5**0.5 * 255, rel=0.03
-    )
+    assert photograph(flat, np.random.default_rng(0), shot).std() == pytest.approx(0.04 * 0.5**0.5 * 255, rel=0.03)
 
 
 def test_a_perfect_camera_changes_nothing():

@@ -54,9 +54,7 @@ def test_other_seeds_draw_other_cracks():
 
 
 @fast
-@given(
-    st.integers(0, 3), st.floats(0.05, np.pi / 2 - 0.05), st.floats(1, 12), st.floats(-2, 2), st.floats(-2, 2)
-)
+@given(st.integers(0, 3), st.floats(0.05, np.pi / 2 - 0.05), st.floats(1, 12), st.floats(-2, 2), st.floats(-2, 2))
 def test_a_straight_stroke_has_the_width_that_was_asked(turns, angle, width, dx, dy):
     middle = np.array([63.5 + dx, 63.5 + dy])
     heading = angle + turns * np.pi / 2

@@ -12,9 +12,7 @@ from crack_pipeline.imaging.decoding import Undecodable, convert, decode, decode
 
 GREY = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 COLOUR = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
-LOSSLESS = st.sampled_from(
-    [("PNG", {}), ("TIFF", {}), ("BMP", {}), ("WEBP", {"lossless": True, "exact": True})]
-)
+LOSSLESS = st.sampled_from([("PNG", {}), ("TIFF", {}), ("BMP", {}), ("WEBP", {"lossless": True, "exact": True})])
 
 
 def encode(image, kind="PNG", **options):
@@ -43,9 +41,7 @@ def test_sixteen_bits_are_scaled_over_their_whole_range(pixels, kind):
     assert np.abs(found - pixels / 257).max() <= 0.5
 
 
-@given(
-    arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))), st.sampled_from(["PNG", "TIFF", "BMP"])
-)
+@given(arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))), st.sampled_from(["PNG", "TIFF", "BMP"]))
 def test_one_bit_is_black_and_white(pixels, kind):
     data = encode(Image.fromarray(pixels), kind)
     assert np.array_equal(decode(data, mode="grey"), pixels * np.uint8(255))

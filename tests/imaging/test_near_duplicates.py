@@ -112,9 +112,7 @@ def test_different_walls_behind_the_same_large_sign_stay_apart():
     sign = render_wall(99)
     for wall in walls:
         wall[:126] = sign[:126]
-    np.testing.assert_array_equal(
-        group(walls, candidate_similarity=0.1, minimum_similarity=0.5), np.arange(20)
-    )
+    np.testing.assert_array_equal(group(walls, candidate_similarity=0.1, minimum_similarity=0.5), np.arange(20))
 
 
 def test_the_same_light_on_different_smooth_walls_does_not_join_them():

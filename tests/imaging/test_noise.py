@@ -44,9 +44,7 @@ def test_speckle_without_density_is_empty():
     assert not speckle((20, 20), 0, (1.0,), np.random.default_rng(0)).any()
 
 
-@pytest.mark.parametrize(
-    "call", [lambda r: value_noise((9, 9), 0, r), lambda r: fractal_noise((9, 9), 4, 0, r)]
-)
+@pytest.mark.parametrize("call", [lambda r: value_noise((9, 9), 0, r), lambda r: fractal_noise((9, 9), 4, 0, r)])
 def test_bad_arguments_are_named(call):
     with pytest.raises(ValueError, match="got 0"):
         call(np.random.default_rng(0))

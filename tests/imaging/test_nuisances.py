@@ -25,9 +25,7 @@ def test_pictures_keep_shape_and_dtype_and_repeat_themselves(seed, shape, dtype)
 
 def test_without_nuisances_nothing_changes():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(
-        draw_nuisances(image, np.random.default_rng(0), NuisanceStyle(**NONE)), image
-    )
+    np.testing.assert_array_equal(draw_nuisances(image, np.random.default_rng(0), NuisanceStyle(**NONE)), image)
 
 
 @pytest.mark.parametrize("kind", list(NONE))

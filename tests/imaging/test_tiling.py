@@ -28,14 +28,11 @@ def test_tiles_touch_by_default():
     assert grid(384, 544, 128).tolist() == [[y, x] for y in (0, 128, 256) for x in (0, 128, 256, 384)]
 
 
-@given(
-    arrays(np.bool_, st.tuples(st.integers(4, 12), st.integers(4, 12))), st.integers(1, 4), st.integers(0, 3)
-)
+@given(arrays(np.bool_, st.tuples(st.integers(4, 12), st.integers(4, 12))), st.integers(1, 4), st.integers(0, 3))
 def test_counts_are_those_of_the_cut_squares(marked, size, margin):
     corners = grid(*marked.shape, size, 1)
     expected = [
-        marked[max(y - margin, 0) : y + size + margin, max(x - margin, 0) : x + size + margin].sum()
-        for y, x in corners
+        marked[max(y - margin, 0) : y + size + margin, max(x - margin, 0) : x + size + margin].sum() for y, x in corners
     ]
     assert count(marked, corners, size, margin).tolist() == expected
     inside = cut(marked.astype(np.uint8), corners, size)

@@ -64,9 +64,7 @@ class ImageStackDataset(AbstractDataset[ImageChunk, ImageStack]):
         For other tools; not used.
     """
 
-    def __init__(
-        self, *, filepath: str, shard_bytes: int = 2**28, metadata: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, *, filepath: str, shard_bytes: int = 2**28, metadata: dict[str, Any] | None = None) -> None:
         if "://" in filepath and not filepath.startswith("file://"):
             raise DatasetError(f"an image stack is mapped into memory: {filepath} is not on this machine")
         if shard_bytes < 1:
@@ -105,9 +103,7 @@ class ImageStackDataset(AbstractDataset[ImageChunk, ImageStack]):
             if data.number == 0:
                 self._begin()
             if self._writer is None or self._writer.chunks != data.number:
-                raise DatasetError(
-                    f"chunk {data.number} of an image stack came out of turn: run the ingestion again"
-                )
+                raise DatasetError(f"chunk {data.number} of an image stack came out of turn: run the ingestion again")
             self._writer.append(data)
             if data.last:
                 self._writer.close()
@@ -153,9 +149,7 @@ class ImageStackDataset(AbstractDataset[ImageChunk, ImageStack]):
             shutil.rmtree(self._partial)
 
     def _explain(self, error: OSError) -> str:
-        kept = (
-            "the earlier image stack is untouched" if self._folder.exists() else "no image stack was written"
-        )
+        kept = "the earlier image stack is untouched" if self._folder.exists() else "no image stack was written"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(self._folder.parent).free // 2**20
             return f"the disk of {self._folder.parent} is full ({free:,} MiB free without the images): {kept}"
@@ -176,9 +170,7 @@ class _Writer:
         self._folder = folder
         self._images = _ShardWriter(folder, "images", shard_bytes)
         self._fingerprints = _ShardWriter(folder, "fingerprints", shard_bytes)
-        self._tables = {
-            name: _TableWriter(folder / f"{name}.parquet", schema) for name, schema in _TABLES.items()
-        }
+        self._tables = {name: _TableWriter(folder / f"{name}.parquet", schema) for name, schema in _TABLES.items()}
 
     def append(self, chunk: ImageChunk) -> None:
         if len(chunk.images) != len(chunk.index) or len(chunk.fingerprints) != len(chunk.photos):

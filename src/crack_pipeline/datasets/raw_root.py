@@ -106,9 +106,7 @@ class LocalRoot(RawRoot):
                         else:
                             yield self._entry(item)
             except OSError as error:
-                yield Entry(
-                    self._relative(folder), 0, UNREADABLE, f"the folder cannot be listed: {error.strerror}"
-                )
+                yield Entry(self._relative(folder), 0, UNREADABLE, f"the folder cannot be listed: {error.strerror}")
 
     def _entry(self, item: os.DirEntry[str]) -> Entry:
         path = self._relative(item.path)
@@ -122,9 +120,7 @@ class LocalRoot(RawRoot):
                     return Entry(path, 0, NOT_A_FILE, "a link to a folder is not followed")
             status = item.stat()
         except OSError as error:
-            what = (
-                "a link that leads nowhere" if item.is_symlink() else f"cannot be examined: {error.strerror}"
-            )
+            what = "a link that leads nowhere" if item.is_symlink() else f"cannot be examined: {error.strerror}"
             return Entry(path, 0, NOT_A_FILE, what)
         if not stat.S_ISREG(status.st_mode):
             return Entry(path, 0, NOT_A_FILE, "a pipe, socket or device, not a file")
@@ -303,9 +299,7 @@ class RawRootDataset(AbstractDataset[None, RawRoot]):
                 f"there is no sample in {self._filepath}: render it first: kedro run --pipeline sample "
                 "(or name your own photographs: --params raw_root=/some/folder)"
             )
-        return DatasetError(
-            f"raw_root {self._filepath} does not exist: give a folder, a .zip archive or a URL"
-        )
+        return DatasetError(f"raw_root {self._filepath} does not exist: give a folder, a .zip archive or a URL")
 
     def _exists(self) -> bool:
         try:

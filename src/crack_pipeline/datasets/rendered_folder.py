@@ -114,9 +114,7 @@ class RenderedFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], dict[st
                 told = now
                 logger.info("wrote %s%s files, %.0f/s", f"{number:,}", total, number / (now - started))
         seconds = max(time.monotonic() - started, 1e-3)
-        logger.info(
-            "wrote %s files to %s in %.1f s, %.0f/s", f"{number:,}", self._folder, seconds, number / seconds
-        )
+        logger.info("wrote %s files to %s in %.1f s, %.0f/s", f"{number:,}", self._folder, seconds, number / seconds)
 
     def _check_own(self) -> None:
         if not self._folder.exists() or (self._folder / MARKER).exists():

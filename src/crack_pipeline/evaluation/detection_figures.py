@@ -80,9 +80,7 @@ def training_curves(history: pd.DataFrame, *, units: Mapping[str, str] | None = 
     -------
     matplotlib.figure.Figure
     """
-    columns = [
-        c for c in history.columns if c.startswith(("train_", "validation_")) and history[c].notna().any()
-    ]
+    columns = [c for c in history.columns if c.startswith(("train_", "validation_")) and history[c].notna().any()]
     quantities = list(dict.fromkeys(c.split("_", 1)[1] for c in columns))
     if not quantities:
         return _empty("Training", "no epoch was recorded")
@@ -152,9 +150,7 @@ def roc_curves(
         lowest = min(lowest, float(tpr[fpr <= least].max()))
         # On the logarithmic axis, no false alarm at all is drawn at its left end.
         for axes, x in ((whole, fpr), (few, np.maximum(fpr, least / 2))):
-            axes.plot(
-                x, tpr, color=colour, linestyle=style, linewidth=1.6, label=label, drawstyle="steps-post"
-            )
+            axes.plot(x, tpr, color=colour, linestyle=style, linewidth=1.6, label=label, drawstyle="steps-post")
         if thresholds and name in thresholds:
             called = scores > thresholds[name]
             found, alarms = float(called[is_crack].mean()), float(called[~is_crack].mean())
@@ -322,9 +318,7 @@ def image_grid(
     figure = Figure(figsize=(max(width, 3.0), height), dpi=DPI, facecolor="white")
     width = max(width, 3.0)
     if title:
-        figure.text(
-            margin / width, 1 - 0.14 / height, title, va="top", fontsize=11.5, color=INK, weight="bold"
-        )
+        figure.text(margin / width, 1 - 0.14 / height, title, va="top", fontsize=11.5, color=INK, weight="bold")
     for number, sample in enumerate(samples):
         row, place = divmod(number, across)
         left = margin + place * (block + between)

@@ -77,9 +77,7 @@ def detection_metrics(
             f"{is_crack.shape}, {values.shape} and {group.shape}"
         )
     if is_crack.dtype != np.bool_:
-        raise ValueError(
-            f"label_is_crack must be bool, got {is_crack.dtype}: compare the labels with 'crack'"
-        )
+        raise ValueError(f"label_is_crack must be bool, got {is_crack.dtype}: compare the labels with 'crack'")
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         raise ValueError(
@@ -103,9 +101,7 @@ def detection_metrics(
     called = values > threshold
     tp, fp = int((called & is_crack).sum()), int((called & ~is_crack).sum())
     fn, tn = int(is_crack.sum()) - tp, int((~is_crack).sum()) - fp
-    result: dict[str, Any] = {
-        name: None if np.isnan(value[0]) else float(value[0]) for name, value in point.items()
-    }
+    result: dict[str, Any] = {name: None if np.isnan(value[0]) else float(value[0]) for name, value in point.items()}
     result |= {f"{name}_ci95": None if result[name] is None else intervals[name] for name in WITH_INTERVAL}
     return result | {
         "confusion": {"tn": tn, "fp": fp, "fn": fn, "tp": tp},

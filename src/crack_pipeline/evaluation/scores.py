@@ -155,9 +155,7 @@ def _line_filters(width: float, directions: int = 12) -> Tensor:
     for angle in torch.arange(directions, dtype=torch.float64) * math.pi / directions:
         across = x * angle.cos() + y * angle.sin()
         lengthwise = y * angle.cos() - x * angle.sin()
-        line = (1 - across**2 / width**2) * torch.exp(
-            -0.5 * (across**2 / width**2 + lengthwise**2 / along**2)
-        )
+        line = (1 - across**2 / width**2) * torch.exp(-0.5 * (across**2 / width**2 + lengthwise**2 / along**2))
         line = line - line.mean()
         filters.append(line / line.clamp(min=0).sum())
     return torch.stack(filters).unsqueeze(1).float()

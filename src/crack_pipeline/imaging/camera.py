@@ -148,9 +148,7 @@ def _darken_corners(light: NDArray[np.float32], vignetting: float) -> None:
     rows *= np.repeat(x, rows.shape[1] // width)
 
 
-def _sensor_noise(
-    light: NDArray[np.float32], rng: np.random.Generator, camera: Camera
-) -> NDArray[np.float32]:
+def _sensor_noise(light: NDArray[np.float32], rng: np.random.Generator, camera: Camera) -> NDArray[np.float32]:
     # the sum of three bytes is nearly normal (Irwin-Hall) and several times faster to draw
     words = rng.integers(0, 2**64, -(-3 * light.size // 8), dtype=np.uint64)
     parts = words.view(np.uint8)[: 3 * light.size].reshape(3, *light.shape)

@@ -103,9 +103,7 @@ def choose_concrete(
     )
 
 
-def render_concrete(
-    shape: tuple[int, int], rng: np.random.Generator, style: ConcreteStyle | None = None
-) -> Picture:
+def render_concrete(shape: tuple[int, int], rng: np.random.Generator, style: ConcreteStyle | None = None) -> Picture:
     """Render a sound concrete surface, before the camera.
 
     Parameters
@@ -147,9 +145,7 @@ def render_concrete(
 def _mottling(shape: tuple[int, int], rng: np.random.Generator, size: float) -> Field:
     """Cloud the surface: soft clouds, patches with an edge where paste came off, and a fine bloom."""
     clouds = fractal_noise(shape, 90 * size, 4, rng, persistence=0.6)
-    patches = np.tanh(
-        2.5 * (fractal_noise(shape, 26 * size, 4, rng, persistence=0.6) - rng.uniform(-0.5, 1.5))
-    )
+    patches = np.tanh(2.5 * (fractal_noise(shape, 26 * size, 4, rng, persistence=0.6) - rng.uniform(-0.5, 1.5)))
     bloom = fractal_noise(shape, 7 * size, 3, rng, persistence=0.8)
     soft, edged, fine = rng.dirichlet((3.0, 1.5, 2.0)).astype(np.float32)
     return np.float32(1.6) * (soft * clouds + edged * patches + fine * bloom)

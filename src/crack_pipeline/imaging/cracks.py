@@ -198,9 +198,7 @@ def _pick(rng: np.random.Generator, values: tuple[float, ...], up_to: tuple[floa
     return values[bisect(up_to, rng.random())]
 
 
-def midpoint_path(
-    start: Points, end: Points, sway: float, smoothness: float, rng: np.random.Generator
-) -> Points:
+def midpoint_path(start: Points, end: Points, sway: float, smoothness: float, rng: np.random.Generator) -> Points:
     """Draw a fractal path between two points by midpoint displacement.
 
     Parameters

@@ -208,9 +208,7 @@ def convert(image: NDArray[np.uint8], mode: Mode) -> NDArray[np.uint8]:
     if mode not in ("grey", "rgb"):
         raise ValueError(f"mode must be 'grey' or 'rgb', not {mode!r}")
     if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
-        raise ValueError(
-            f"a picture is uint8 of (H, W), (H, W, 3) or (H, W, 4), not {image.dtype} of {image.shape}"
-        )
+        raise ValueError(f"a picture is uint8 of (H, W), (H, W, 3) or (H, W, 4), not {image.dtype} of {image.shape}")
     if image.ndim == 3 and image.shape[2] == 4:
         image = np.asarray(_on_white(Image.fromarray(image)))
     if image.ndim == 3 and mode == "grey":
@@ -228,9 +226,7 @@ def _loaded(data: bytes, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
-        raise Undecodable(
-            "too many pixels", f"more than the {HARD_MAX_PIXELS:,} px that are ever decoded"
-        ) from None
+        raise Undecodable("too many pixels", f"more than the {HARD_MAX_PIXELS:,} px that are ever decoded") from None
     except Exception:
         raise _unopened(data) from None
     _refuse_large(image.size, max_pixels)
@@ -245,9 +241,7 @@ def _loaded(data: bytes, max_pixels: int) -> Image.Image:
 
 def _refuse_large(size: tuple[int, int] | None, max_pixels: int) -> None:
     if size is not None and size[0] * size[1] > max_pixels:
-        raise Undecodable(
-            "too many pixels", f"{size[0]} × {size[1]} px are more than the {max_pixels:,} px allowed"
-        )
+        raise Undecodable("too many pixels", f"{size[0]} × {size[1]} px are more than the {max_pixels:,} px allowed")
 
 
 def _upright(image: Image.Image) -> Image.Image:

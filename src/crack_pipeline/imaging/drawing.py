@@ -47,9 +47,7 @@ FULL = 240
 """Grey value of a full sub-pixel: divisible by 16, so that coverage is exact."""
 
 
-def fill_polygons(
-    shape: tuple[int, int], polygons: Points, values: NDArray[np.float64] | None = None
-) -> Field:
+def fill_polygons(shape: tuple[int, int], polygons: Points, values: NDArray[np.float64] | None = None) -> Field:
     """Fill polygons, later ones over earlier ones.
 
     Parameters

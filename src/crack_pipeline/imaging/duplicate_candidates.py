@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 COARSE_SIZE = 16
 """Side of the coarse maps."""
@@ -51,9 +51,7 @@ class Pairs(NamedTuple):
     orientation: NDArray[np.int64]
 
 
-def find_candidates(
-    coarse: NDArray[np.int8], *, minimum: float, shortlist: int, per_image: int, workers: int
-) -> Pairs:
+def find_candidates(coarse: NDArray[np.int8], *, minimum: float, shortlist: int, per_image: int, workers: int) -> Pairs:
     """Propose the pairs that agree best in some orientation.
 
     Parameters
@@ -81,9 +79,7 @@ def find_candidates(
     """
     usable = np.flatnonzero(coarse.any(axis=(1, 2)))
     if len(usable) > 1 << _INDEX_BITS:
-        raise ValueError(
-            f"can compare at most {1 << _INDEX_BITS:,} images, got {len(usable):,}; group them in parts"
-        )
+        raise ValueError(f"can compare at most {1 << _INDEX_BITS:,} images, got {len(usable):,}; group them in parts")
     maps = coarse[usable]
     # The blocks keep all threads busy; a matrix library that starts its own makes this 5 times slower.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as executor:
@@ -167,9 +163,7 @@ def _shortlist(
     reported = time.monotonic()
     for number, block in enumerate(blocks):
 
-        def compare(
-            other: slice, block: slice = block, floors: NDArray[np.int64] = floors
-        ) -> NDArray[np.int64]:
+        def compare(other: slice, block: slice = block, floors: NDArray[np.int64] = floors) -> NDArray[np.int64]:
             return _compare(descriptors, block, other, floors)
 
         found.extend(executor.map(compare, blocks[number:]))

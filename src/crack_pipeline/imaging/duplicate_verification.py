@@ -23,9 +23,7 @@ from crack_pipeline.imaging.duplicate_candidates import Pairs, turn
 
 _BATCH = 128
 _GRID = 4
-_PROMISING = (
-    0.36  # similarity at half resolution, before refinement: true pairs reach 0.39 on METU, 1 in 20 others do
-)
+_PROMISING = 0.36  # similarity at half resolution, before refinement: true pairs reach 0.39 on METU, 1 in 20 others do
 _STEPS = 4
 _LARGEST_SHIFT = 0.35  # of the side
 _LARGEST_SCALE = 0.14
@@ -156,16 +154,12 @@ def _similarity(a: Maps, b: Maps, inside: NDArray[np.float32]) -> NDArray[np.flo
     usable = (area > cell * cell / 2) & textured
     count = usable.sum(1)
     each = np.where(usable, product / np.sqrt(energy_a * energy_b + 1e-6), np.inf)
-    lower = np.take_along_axis(np.sort(each, axis=1), (count // 4).clip(max=_GRID**2 - 1)[:, None], axis=1)[
-        :, 0
-    ]
+    lower = np.take_along_axis(np.sort(each, axis=1), (count // 4).clip(max=_GRID**2 - 1)[:, None], axis=1)[:, 0]
     judged = (count >= _FEWEST_PATCHES) & (area.sum(1) >= _SMALLEST_OVERLAP * size * size)
     return np.where(judged, (whole + np.where(judged, lower, 0)) / 2, -1).astype(np.float32)
 
 
-def _improve(
-    a: Maps, moved: Maps, inside: NDArray[np.float32], place: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _improve(a: Maps, moved: Maps, inside: NDArray[np.float32], place: NDArray[np.float32]) -> NDArray[np.float32]:
     n, size, _ = a.shape
     radius = ((np.arange(size) - (size - 1) / 2) / ((size - 1) / 2)).astype(np.float32)
     valid = inside[:, :, None, 0] * inside[:, None, :, 1]
@@ -174,9 +168,7 @@ def _improve(
     slope_x[:, :, 1:-1] = (moved[:, :, 2:] - moved[:, :, :-2]) / 2
     slope_y *= valid
     slope_x *= valid
-    slopes = np.stack([slope_y, slope_y * radius[:, None], slope_x, slope_x * radius], axis=1).reshape(
-        n, 4, -1
-    )
+    slopes = np.stack([slope_y, slope_y * radius[:, None], slope_x, slope_x * radius], axis=1).reshape(n, 4, -1)
     a, moved = a * valid, moved * valid
     gain = np.linalg.norm(moved, axis=(1, 2)) / (np.linalg.norm(a, axis=(1, 2)) + 1e-6)
     error = (a * gain[:, None, None] - moved).reshape(n, -1, 1)

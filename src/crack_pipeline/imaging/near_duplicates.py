@@ -184,9 +184,7 @@ def _check(fingerprints: Any) -> None:
         )
 
 
-def _check_parameters(
-    minimum: float, candidate: float, shortlist: int, per_image: int, workers: int | None
-) -> None:
+def _check_parameters(minimum: float, candidate: float, shortlist: int, per_image: int, workers: int | None) -> None:
     if not 0 < minimum <= 1:
         raise ValueError(f"minimum_similarity must be above 0 and at most 1, got {minimum}")
     if not 0 < candidate < 1:

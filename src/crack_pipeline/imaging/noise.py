@@ -128,9 +128,7 @@ _SLOPE_X = np.array([[0.5, 0.0, -0.5]], np.float32)
 _SLOPE_Y = np.array([[0.5], [0.0], [-0.5]], np.float32)
 
 
-def speckle(
-    shape: tuple[int, int], density: float, sizes: Sequence[float], rng: np.random.Generator
-) -> Field:
+def speckle(shape: tuple[int, int], density: float, sizes: Sequence[float], rng: np.random.Generator) -> Field:
     """Scatter soft grains of random strength and sign.
 
     Parameters

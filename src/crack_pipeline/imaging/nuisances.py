@@ -42,9 +42,7 @@ class NuisanceStyle:
     def __post_init__(self) -> None:
         for name in ("blots", "seams", "stains", "shadows"):
             if not 0 <= getattr(self, name) <= 50:
-                raise ValueError(
-                    f"the number of {name} must lie between 0 and 50, got {getattr(self, name)!r}"
-                )
+                raise ValueError(f"the number of {name} must lie between 0 and 50, got {getattr(self, name)!r}")
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength of nuisances must lie between 0 and 1, got {self.strength!r}")
 

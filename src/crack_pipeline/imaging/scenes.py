@@ -56,9 +56,7 @@ def render_scene(
         If the picture is too small or the difficulty outside 0 to 1.
     """
     if min(shape) < SMALLEST:
-        raise ValueError(
-            f"a photograph must have at least {SMALLEST} x {SMALLEST} px, got {shape[0]} x {shape[1]}"
-        )
+        raise ValueError(f"a photograph must have at least {SMALLEST} x {SMALLEST} px, got {shape[0]} x {shape[1]}")
     if not 0 <= difficulty <= 1:
         raise ValueError(f"difficulty must lie between 0 and 1, got {difficulty!r}")
     concrete = choose_concrete(rng, difficulty, shape)

@@ -167,9 +167,7 @@ class Shards:
         self.shape = shape
         self._keep_mapped = keep_mapped
         self._paths = [folder / f"{name}-{number:05d}.npy" for number in range(len(rows))]
-        self._starts = (
-            np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])[:-1] if rows else np.zeros(0, np.int64)
-        )
+        self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])[:-1] if rows else np.zeros(0, np.int64)
         self._maps: dict[int, NDArray[np.uint8]] = {}
 
     def __getstate__(self) -> dict[str, Any]:

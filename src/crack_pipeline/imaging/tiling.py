@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def grid(
-    height: int, width: int, size: int, stride: int | None = None, *, cover: bool = False
-) -> NDArray[np.int64]:
+def grid(height: int, width: int, size: int, stride: int | None = None, *, cover: bool = False) -> NDArray[np.int64]:
     """Place square tiles on a picture.
 
     Parameters
@@ -85,9 +83,7 @@ def cut(image: NDArray[np.uint8], corners: NDArray[np.int64], size: int) -> NDAr
     return tiles
 
 
-def count(
-    marked: NDArray[np.bool_], corners: NDArray[np.int64], size: int, margin: int = 0
-) -> NDArray[np.int64]:
+def count(marked: NDArray[np.bool_], corners: NDArray[np.int64], size: int, margin: int = 0) -> NDArray[np.int64]:
     """Count the marked pixels in each tile.
 
     Parameters

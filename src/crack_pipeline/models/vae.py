@@ -6,6 +6,7 @@ Kingma and Welling, "Auto-Encoding Variational Bayes", arXiv:1312.6114.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -66,7 +67,7 @@ class ConvVAE(nn.Module):
         flat = self._bottom[0] * self._bottom[1] * self._bottom[2]
 
         down: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             down += [nn.Conv2d(before, after, kernel, stride=2, padding=1), nn.ReLU()]
         self.encoder = nn.Sequential(*down)
         self.to_mean = nn.Linear(flat, latent)
@@ -75,7 +76,10 @@ class ConvVAE(nn.Module):
         self.from_latent = nn.Linear(latent, flat)
         up: list[nn.Module] = []
         for before, after in zip(widths[:0:-1], widths[-2::-1], strict=True):
-            up += [nn.ConvTranspose2d(before, after, kernel, stride=2, padding=1, output_padding=kernel % 2), nn.ReLU()]
+            up += [
+                nn.ConvTranspose2d(before, after, kernel, stride=2, padding=1, output_padding=kernel % 2),
+                nn.ReLU(),
+            ]
         up[-1] = nn.Sigmoid()
         self.decoder = nn.Sequential(*up)
 

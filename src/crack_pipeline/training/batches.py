@@ -25,7 +25,7 @@ class _Rows(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, positions: list[int]) -> Tensor:  # type: ignore[override]
+    def __getitem__(self, positions: list[int]) -> Tensor:
         return as_tensor(self.images.take(self.rows[positions]))
 
 

@@ -34,7 +34,8 @@ class Compute(BaseModel):
         "auto", description="auto: bf16-mixed where the device computes it faster than 32-true"
     )
     batch_size: Literal["auto"] | PositiveInt = Field(
-        "auto", description="images scored at once; auto: from the free memory. Training has its own batch size"
+        "auto",
+        description="images scored at once; auto: from the free memory. Training has its own batch size",
     )
     workers: Literal["auto"] | NonNegativeInt = Field(
         "auto", description="processes that read images for training; auto: 0 on a CPU, up to 4 beside a GPU"

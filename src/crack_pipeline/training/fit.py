@@ -22,6 +22,7 @@ from crack_pipeline.training.batches import Images, loader
 from crack_pipeline.training.compute import Plan
 
 logger = logging.getLogger(__name__)
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 _SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -59,9 +60,7 @@ class Batches(pl.LightningDataModule):
     def train_dataloader(self) -> Any:
         """Give this epoch's batches."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        return loader(
-            self.images, self.train, self.batch_size, seed=epoch_seed(self.seed, epoch), workers=self.workers
-        )
+        return loader(self.images, self.train, self.batch_size, seed=epoch_seed(self.seed, epoch), workers=self.workers)
 
     def val_dataloader(self) -> Any:
         """Give the validation batches."""
@@ -192,6 +191,7 @@ def fit(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
         trainer.fit(module, data, ckpt_path=_latest(folder), weights_only=True)
     return pd.DataFrame(history.rows)
 

@@ -71,9 +71,7 @@ class VAETraining(pl.LightningModule):
         optimiser = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
         if self.one_cycle_steps is None:
             return optimiser
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.learning_rate, total_steps=self.one_cycle_steps
-        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.learning_rate, total_steps=self.one_cycle_steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
@@ -88,16 +86,24 @@ class VAETraining(pl.LightningModule):
         """Log the loss of one batch."""
         self._step(batch, "validation")
 
-    def _step(self, batch: Tensor, stage: Literal["train", "validation"]) -> Tensor:
-        images = normalise(batch, self.device)
+    def loss(self, images: Tensor) -> dict[str, Tensor]:
+        """Give ``loss``, ``reconstruction`` (mean squared error) and ``kl`` (nats) of images (n, C, H, W) in [0, 1]."""
         output = self.network(images)
         reconstruction = mse_loss(output.reconstruction.float(), images)
         kl = kl_divergence(output.mean.float(), output.log_variance.float())
         # Divided by the number of values in an image, so that the loss reads as a mean squared error.
-        loss = reconstruction + self.kl_weight * kl / images[0].numel()
-        metrics = {f"{stage}_loss": loss, f"{stage}_reconstruction": reconstruction, f"{stage}_kl": kl}
-        self.log_dict({k: v.detach() for k, v in metrics.items()}, on_step=False, on_epoch=True, batch_size=len(images))
-        return loss
+        return {
+            "loss": reconstruction + self.kl_weight * kl / images[0].numel(),
+            "reconstruction": reconstruction,
+            "kl": kl,
+        }
+
+    def _step(self, batch: Tensor, stage: Literal["train", "validation"]) -> Tensor:
+        images = normalise(batch, self.device)
+        losses = self.loss(images)
+        metrics = {f"{stage}_{name}": value.detach() for name, value in losses.items()}
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(images))
+        return losses["loss"]
 
 
 def reconstruct(
@@ -120,7 +126,7 @@ def reconstruct(
         Images and reconstructions, each (n, C, H, W), float32 in [0, 1] on the plan's device, in the order of
         ``rows``.
     """
-    network = network.to(plan.device, memory_format=torch.channels_last).eval()
+    network = network.to(plan.device).to(memory_format=torch.channels_last).eval()
     for batch in loader(images, rows, plan.batch_size):
         with torch.inference_mode(), plan.autocast():
             original = normalise(batch, plan.device)

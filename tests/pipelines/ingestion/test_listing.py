@@ -94,9 +94,7 @@ def test_masks_lie_in_a_parallel_folder(listed):
 )
 def test_photographs_and_masks_of_the_known_sets(listed, preset, image, mask, source):
     found, rejected = listed(preset, image, mask, "elsewhere/1.jpg", image.replace(".jpg", "-maskless.jpg"))
-    assert {path: (about["mask_path"], about["source"]) for path, about in found.items()} == {
-        image: (mask, source)
-    }
+    assert {path: (about["mask_path"], about["source"]) for path, about in found.items()} == {image: (mask, source)}
     assert {about["kind"] for about in rejected.values()} == {"unknown class", "no mask"}
 
 

@@ -16,9 +16,7 @@ BOTH_IN_TRAIN = Partition(normal=HALVES, crack=HALVES)
 
 def a_manifest(labels, groups, prefix="i", **columns):
     ids = [f"{prefix}{k:05d}" for k in range(len(labels))]
-    return pd.DataFrame(
-        {"image_id": ids, "label": labels, "group": np.asarray(groups, dtype=np.int64), **columns}
-    )
+    return pd.DataFrame({"image_id": ids, "label": labels, "group": np.asarray(groups, dtype=np.int64), **columns})
 
 
 def of_sizes(normal, crack, prefix="i", first_group=0):

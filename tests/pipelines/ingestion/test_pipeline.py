@@ -98,9 +98,7 @@ def test_byte_copies_with_two_labels_all_go(workspace, tmp_path):
     done = workspace.ingest(root)
     assert len(done.manifest) == 5
     assert done.quarantine["path"].tolist() == ["Negative/x.png", "Positive/x.png"]
-    assert (
-        done.quarantine["reason"].str.contains("Negative/x.png says normal, Positive/x.png says crack").all()
-    )
+    assert done.quarantine["reason"].str.contains("Negative/x.png says normal, Positive/x.png says crack").all()
     assert np.array_equal(done.images.take(done.manifest["row"].to_numpy()), done.images.take(np.arange(5)))
 
 
@@ -155,9 +153,7 @@ def test_tiles_take_their_labels_from_the_mask_and_doubtful_ones_are_left_out(wo
 
 def test_a_seam_is_not_a_crack_and_ignored_values_leave_tiles_out(workspace, tmp_path):
     seam = mask(128, 256, (0, 10, 128, 2), value=204)
-    root = write(
-        tmp_path / "root", {"train_img/1.png": encoded(wide(0, 128, 256), "PNG"), "train_lab/1.png": seam}
-    )
+    root = write(tmp_path / "root", {"train_img/1.png": encoded(wide(0, 128, 256), "PNG"), "train_lab/1.png": seam})
     assert workspace.ingest(root, "uav75_tiles").manifest["label"].tolist() == ["normal", "normal"]
     ignoring = {
         "label_from": "mask",
@@ -283,9 +279,7 @@ def test_memory_does_not_grow_with_the_number_of_photographs():
             return encoded(photograph(int(path)), "PNG")
 
     def peak(n):
-        rows = pd.DataFrame(
-            {"path": [str(i) for i in range(n)], "label": None, "mask_path": None, "source": ""}
-        )
+        rows = pd.DataFrame({"path": [str(i) for i in range(n)], "label": None, "mask_path": None, "source": ""})
         form, preset = Form(size=64), Preset(label_from="none")
         tracemalloc.start()
         for _ in develop_all(Source(), rows, preset=preset, image=form, reading=Reading(chunk=16, threads=2)):

@@ -25,9 +25,7 @@ def test_photographs_and_masks_have_the_size_that_was_asked():
     for name, content in render_photographs(SMALL):
         with Image.open(BytesIO(content)) as image:
             assert image.size == (56, 40)
-            assert (image.format, image.mode) == (
-                ("PNG", "L") if name.startswith("masks") else ("JPEG", "RGB")
-            )
+            assert (image.format, image.mode) == (("PNG", "L") if name.startswith("masks") else ("JPEG", "RGB"))
             if name.startswith("masks"):
                 values, counts = np.unique(np.asarray(image), return_counts=True)
                 assert values.tolist() == [0, 255]

@@ -60,8 +60,8 @@ def fingerprint_data(manifest: pd.DataFrame, partition: pd.DataFrame, image: Ima
     table = manifest[["image_id", "label"]].merge(partition[["image_id", "role"]]).sort_values("image_id")
     digest = hashlib.blake2b(image.model_dump_json().encode(), digest_size=16)
     digest.update("\n".join(table["image_id"] + " " + table["role"]).encode())
-    roles = table.groupby(["role", "label"]).size()
-    counts = {f"{role} {label}": int(n) for (role, label), n in roles.items()}  # type: ignore[misc]
+    roles = (table["role"] + " " + table["label"]).value_counts().sort_index()
+    counts = {str(role): int(n) for role, n in roles.items()}
     return {"fingerprint": digest.hexdigest(), "images": len(table), "roles": counts}
 
 
@@ -113,7 +113,7 @@ def train_vae(
     for role, found in rows.items():
         if not len(found):
             raise ValueError(f"no sound image has the role {role}: add photographs or change the partition")
-    options = {
+    options: dict[str, Any] = {
         "image_size": image.size,
         "image_channels": _CHANNELS[image.mode],
         "channels": list(vae.channels),
@@ -131,7 +131,7 @@ def train_vae(
     if plan.compile:
         network.compile()
     module = VAETraining(
-        network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last),
         learning_rate=vae.learning_rate,
         kl_weight=vae.kl_weight,
         one_cycle_steps=epochs * steps if vae.schedule == "one_cycle" else None,
@@ -267,7 +267,10 @@ def score_test(
 
 
 def measure(
-    test_scores: pd.DataFrame, thresholds: Mapping[str, float], score_choice: Mapping[str, Any], report: Report
+    test_scores: pd.DataFrame,
+    thresholds: Mapping[str, float],
+    score_choice: Mapping[str, Any],
+    report: Report,
 ) -> dict[str, Any]:
     """Measure the chosen score, the published one and the baseline on every set.
 

@@ -29,7 +29,9 @@ class VAE(_Strict):
     schedule: Literal["constant", "one_cycle"] = Field("constant", description="of the learning rate")
     epochs: int = Field(10, ge=1)
     least_steps: int = Field(
-        0, ge=0, description="a small data set is gone through more often, until this many batches are learned from"
+        0,
+        ge=0,
+        description="a small data set is gone through more often, until this many batches are learned from",
     )
     batch_size: int = Field(32, ge=1, description="images per training step")
     seed: int = Field(0, ge=0, description="of the initial weights, the order of the images and the noise")
@@ -40,7 +42,8 @@ class Scoring(_Strict):
 
     candidates: tuple[Score, ...] = Field(min_length=1, description="scores; the earlier, the more it is preferred")
     use: str = Field(
-        "auto", description="name of a candidate; auto: the earliest that is about as good as the best on validation data"
+        "auto",
+        description="name of a candidate; auto: the earliest that is about as good as the best on validation data",
     )
 
     @model_validator(mode="after")
@@ -70,6 +73,8 @@ class Report(_Strict):
     resamples: int = Field(1000, ge=0, description="of the bootstrap over near-duplicate groups; 0: no intervals")
     examples: int = Field(8, ge=1, le=64, description="photographs in each figure")
     error_maps: int = Field(
-        200, ge=0, description="photographs, those with the highest scores first, whose error map is written by a prediction"
+        200,
+        ge=0,
+        description="photographs, those with the highest scores first, whose error map is written by a prediction",
     )
     seed: int = Field(0, ge=0, description="of the bootstrap")

@@ -77,9 +77,7 @@ def draw_examples(
         f"False alarms: {(~crack & cracked).sum():,} of {(~crack).sum():,} sound photographs": table[
             ~crack & cracked
         ].tail(n)[::-1],
-        f"Misses: {(crack & ~cracked).sum():,} of {crack.sum():,} cracked photographs": table[
-            crack & ~cracked
-        ].head(n),
+        f"Misses: {(crack & ~cracked).sum():,} of {crack.sum():,} cracked photographs": table[crack & ~cracked].head(n),
     }
     drawn = [_grid(title, part, detector, images, plan) for title, part in chosen.items()]
     return drawn[0], drawn[1], drawn[2], drawn[3]
@@ -119,7 +117,10 @@ def draw_error_maps(
 
 
 def summarise(
-    metrics: Mapping[str, Any], quarantine: pd.DataFrame, score_choice: Mapping[str, Any], data: Mapping[str, Any]
+    metrics: Mapping[str, Any],
+    quarantine: pd.DataFrame,
+    score_choice: Mapping[str, Any],
+    data: Mapping[str, Any],
 ) -> str:
     """Say in a few lines what was found and how good it is."""
     roles = ", ".join(f"{n:,} {role}" for role, n in data["roles"].items())
@@ -185,9 +186,7 @@ def _grid(title: str, table: pd.DataFrame, detector: Weights, images: ImageStack
     )
 
 
-def _samples(
-    table: pd.DataFrame, detector: Weights, images: ImageStack, plan: Plan
-) -> list[figures.Sample]:
+def _samples(table: pd.DataFrame, detector: Weights, images: ImageStack, plan: Plan) -> list[figures.Sample]:
     if not len(table):
         return []
     name = detector.facts["name"]

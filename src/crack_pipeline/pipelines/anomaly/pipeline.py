@@ -41,7 +41,7 @@ REPORT = "params:report"
 
 
 def create_pipeline(**_: Any) -> Pipeline:
-    """Photographs with labels in; detector, metrics, predictions and figures out."""
+    """Take photographs with labels; give detector, metrics, predictions and figures."""
     prepared = ["images", "manifest", "partition"]
     detection = [
         Node(resolve_plan, COMPUTE, "plan", name="resolve_plan"),
@@ -120,7 +120,7 @@ def create_pipeline(**_: Any) -> Pipeline:
 
 
 def create_evaluate_pipeline(**_: Any) -> Pipeline:
-    """Another labelled folder and the trained detector in; metrics of the set ``evaluation`` out."""
+    """Take another labelled folder and the trained detector; give metrics of the set ``evaluation``."""
     name = "anomaly_evaluate"
     evaluation = [
         Node(
@@ -143,7 +143,7 @@ def create_evaluate_pipeline(**_: Any) -> Pipeline:
 
 
 def create_predict_pipeline(**_: Any) -> Pipeline:
-    """New photographs and the trained detector in; a table and error maps out."""
+    """Take new photographs and the trained detector; give a table and error maps."""
     name = "anomaly_predict"
     prediction = [
         Node(list_new_predictions, ["new_scores", "detector"], "predictions_new", name="list_predictions"),
@@ -179,8 +179,6 @@ def _with_detector(nodes: list[Node], name: str) -> Pipeline:
         namespace=name,
         inputs={"detector": "anomaly.detector"} if "detector" in used else None,
         parameters={
-            ours: theirs
-            for ours, theirs in {COMPUTE: COMPUTE, REPORT: "params:anomaly.report"}.items()
-            if ours in used
+            ours: theirs for ours, theirs in {COMPUTE: COMPUTE, REPORT: "params:anomaly.report"}.items() if ours in used
         },
     )

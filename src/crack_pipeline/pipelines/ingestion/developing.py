@@ -94,9 +94,7 @@ def develop(
     pixels = decode(data, mode=image.mode, max_pixels=reading.max_pixels)
     height, width = pixels.shape[:2]
     if min(height, width) < reading.min_side:
-        raise Undecodable(
-            "too small", f"{width} × {height} px; at least {reading.min_side} px each way are needed"
-        )
+        raise Undecodable("too small", f"{width} × {height} px; at least {reading.min_side} px each way are needed")
     crack, ignored = (
         _read_mask(mask, (height, width), preset.mask_values, reading) if mask is not None else (None, None)
     )
@@ -210,9 +208,7 @@ def _tile(
     size = cutting.size
     corners = tiling.grid(pixels.shape[0], pixels.shape[1], size, cutting.stride, cover=cutting.cover)
     if not len(corners):
-        raise Undecodable(
-            "too small", f"{pixels.shape[1]} × {pixels.shape[0]} px; a tile is {size} × {size} px"
-        )
+        raise Undecodable("too small", f"{pixels.shape[1]} × {pixels.shape[0]} px; a tile is {size} × {size} px")
     labels: list[str | None] = [None] * len(corners)
     counts: list[int | None] = [None] * len(corners)
     if crack is not None and ignored is not None:
@@ -263,9 +259,7 @@ class _Collector:
         self._thumbnails.append(result.thumbnail)
         self.bytes += result.images.nbytes
         self._index += [(image_id, result.photo_id, photo, *rest) for image_id, *rest in result.index]
-        self._photos.append(
-            (result.photo_id, path, result.label, mask_path, source, result.width, result.height)
-        )
+        self._photos.append((result.photo_id, path, result.label, mask_path, source, result.width, result.height))
 
     def flush(self, *, last: bool) -> ImageChunk:
         side = near_duplicates.THUMBNAIL_SIZE
@@ -305,9 +299,7 @@ class _Progress:
 
     def _report(self, now: float) -> None:
         rate = self._done / max(now - self._start, 1e-3)
-        logger.info(
-            "decoded %s of %s photographs, %s/s", f"{self._done:,}", f"{self._total:,}", f"{rate:,.0f}"
-        )
+        logger.info("decoded %s of %s photographs, %s/s", f"{self._done:,}", f"{self._total:,}", f"{rate:,.0f}")
 
 
 def _in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:

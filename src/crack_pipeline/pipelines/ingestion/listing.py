@@ -117,9 +117,7 @@ class _Layout:
         if self._preset.label_from == "folder":
             label, at = self._label(folder)
             if label is None:
-                where = (
-                    f"the folder {folder[-1]} names no class" if folder else "not in the folder of a class"
-                )
+                where = f"the folder {folder[-1]} names no class" if folder else "not in the folder of a class"
                 return None, None, "unknown class", f"{where} ({self._understood()})"
         wanted = list(self._mask_keys(folder, pure.stem, label, at))
         mask = next((self._masks[key] for key in wanted if key in self._masks), None)
@@ -191,6 +189,4 @@ def _key(folder: tuple[str, ...], name: str) -> str:
 def _find(folder: tuple[str, ...], wanted: tuple[str, ...]) -> int | None:
     """Position of a run of folders in a path, whatever its case."""
     lower = _lower(wanted)
-    return next(
-        (at for at in range(len(folder) - len(lower) + 1) if folder[at : at + len(lower)] == lower), None
-    )
+    return next((at for at in range(len(folder) - len(lower) + 1) if folder[at : at + len(lower)] == lower), None)

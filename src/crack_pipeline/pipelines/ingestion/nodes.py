@@ -118,7 +118,7 @@ def group_near_duplicates(images: ImageStack, duplicates: Duplicates) -> pd.Data
         first one.
     """
     photos = images.photos
-    group = near_duplicates.find_groups(images.fingerprints, **duplicates.root)
+    group = near_duplicates.find_groups(images.fingerprints, **duplicates.model_dump())
     return pd.DataFrame({"photo_id": photos["photo_id"], "group": np.asarray(group, np.int64)})
 
 
@@ -215,7 +215,11 @@ def check_quarantine(candidates: pd.DataFrame, quarantine: pd.DataFrame, reading
 
 
 def assign_roles(
-    manifest: pd.DataFrame, known_partition: pd.DataFrame | None, partition: Partition
+    manifest: pd.DataFrame,
+    known_partition: pd.DataFrame | None,
+    partition: Partition,
+    dataset: Dataset,
+    presets: Presets,
 ) -> pd.DataFrame:
     """Give every image its role; see `partition.assign_roles`.
 
@@ -227,13 +231,17 @@ def assign_roles(
         The partition of an earlier run, whose images keep their roles, or None.
     partition
         The shares of the roles.
+    dataset, presets
+        The layout. Tiles of one photograph, cracked and sound, share its role, so photographs are drawn by the
+        shares of the normal images alone.
 
     Returns
     -------
     DataFrame
         ``image_id``, ``role``, ``group`` and ``rule``, a row per image.
     """
-    return roles.assign_roles(manifest, known_partition, partition)
+    tiled = presets.named(dataset).tiling is not None
+    return roles.assign_roles(manifest, known_partition, partition.of_photographs() if tiled else partition)
 
 
 def prove_disjoint(manifest: pd.DataFrame, partition: pd.DataFrame) -> pd.DataFrame:
@@ -285,9 +293,7 @@ def _find_copies(photos: pd.DataFrame) -> pd.DataFrame:
         first = same["path"].iloc[0]
         if len(set(same["label"].dropna())) > 1:
             said = ", ".join(f"{row.path} says {row.label}" for row in same.head(4).itertuples())
-            found += [
-                (path, CONFLICT, f"the same bytes with different labels: {said}") for path in same["path"]
-            ]
+            found += [(path, CONFLICT, f"the same bytes with different labels: {said}") for path in same["path"]]
         else:
             found += [(path, COPY, f"same bytes as {first}") for path in same["path"].iloc[1:]]
     return pd.DataFrame(found, columns=list(REJECTED))

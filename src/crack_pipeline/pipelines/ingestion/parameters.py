@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator, model_validator
 
@@ -42,9 +42,7 @@ class Reading(Strict):
         100_000_000, ge=1, le=HARD_MAX_PIXELS, description="a picture with more is quarantined undecoded"
     )
     max_bytes: int = Field(2**28, ge=1, description="a file with more is quarantined unread")
-    min_side: int = Field(
-        16, ge=1, description="a picture that is shorter on one side, in px, is quarantined"
-    )
+    min_side: int = Field(16, ge=1, description="a picture that is shorter on one side, in px, is quarantined")
     max_bad_share: float = Field(
         0.5,
         ge=0,
@@ -77,9 +75,7 @@ class MaskValues(Strict):
         "in a lossless mask of only 0 and 1 the 1",
     )
     ignored: list[int] = Field([], description="values that say nothing, neither crack nor sound")
-    threshold: int = Field(
-        128, ge=1, le=255, description="least grey value that means crack, where crack is null"
-    )
+    threshold: int = Field(128, ge=1, le=255, description="least grey value that means crack, where crack is null")
 
 
 class Tiling(Strict):
@@ -91,14 +87,10 @@ class Tiling(Strict):
 
     size: int = Field(128, ge=8, description="side of a tile, in px of the photograph")
     stride: int | None = Field(None, ge=1, description="distance between tiles, in px; null: they touch")
-    cover: bool = Field(
-        False, description="cover the rest at the right and at the bottom by overlapping tiles"
-    )
+    cover: bool = Field(False, description="cover the rest at the right and at the bottom by overlapping tiles")
     min_crack_pixels: int = Field(64, ge=1, description="crack pixels that make a tile a crack")
     margin: int = Field(4, ge=0, description="px around a normal tile that must be free of cracks, too")
-    max_ignored_share: float = Field(
-        0.25, ge=0, le=1, description="a tile with more ignored pixels is left out"
-    )
+    max_ignored_share: float = Field(0.25, ge=0, le=1, description="a tile with more ignored pixels is left out")
 
 
 class Preset(Strict):
@@ -119,9 +111,7 @@ class Preset(Strict):
         description="without parts: names of folders of masks, parallel to the class folders, which hold "
         "<class>/<name> or, for cracks, <name>",
     )
-    mask_suffixes: list[str] = Field(
-        ["", "_mask"], description="what the name of a mask adds to the photograph's"
-    )
+    mask_suffixes: list[str] = Field(["", "_mask"], description="what the name of a mask adds to the photograph's")
     mask_values: MaskValues = Field(default_factory=lambda: MaskValues.model_validate({}))
     tiling: Tiling | None = Field(None, description="cut the photographs into tiles")
 
@@ -153,9 +143,7 @@ class Presets(RootModel[dict[str, Preset]]):
             If there is none of that name; the message lists those there are.
         """
         if dataset.root not in self.root:
-            raise ValueError(
-                f"dataset={dataset.root!r} is not a preset: choose one of {', '.join(sorted(self.root))}"
-            )
+            raise ValueError(f"dataset={dataset.root!r} is not a preset: choose one of {', '.join(sorted(self.root))}")
         return self.root[dataset.root]
 
 
@@ -163,8 +151,18 @@ class Dataset(RootModel[str]):
     """Name of the preset that describes the photographs."""
 
 
-class Duplicates(RootModel[dict[str, Any]]):
-    """Options of the search for near-duplicates, as `imaging.near_duplicates.find_groups` takes them."""
+class Duplicates(Strict):
+    """How near-duplicates are found; `imaging.near_duplicates.find_groups` says more of each."""
+
+    minimum_similarity: float = Field(
+        0.55, gt=0, le=1, description="correlation that a pair must reach when laid over each other"
+    )
+    candidate_similarity: float = Field(
+        0.72, gt=0, lt=1, description="coarse correlation below which a pair is not compared in detail"
+    )
+    shortlist: int = Field(64, ge=1, description="pairs per image that are compared at all shifts")
+    candidates_per_image: int = Field(8, ge=1, description="pairs per image that are compared in detail")
+    workers: int | None = Field(None, ge=1, description="threads; null for one per processor")
 
 
 def plain(name: str) -> str:

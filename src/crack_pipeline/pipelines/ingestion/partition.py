@@ -94,6 +94,10 @@ class Partition(BaseModel):
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
+    def of_photographs(self) -> Partition:
+        """Give the partition for tiles: a photograph, with all its tiles, is drawn by the shares of the normal ones."""
+        return self.model_copy(update={"crack": self.normal})
+
     def targets(self, label: Label, n: int) -> dict[Role, int]:
         """Say how many images each role should have.
 
@@ -263,9 +267,7 @@ def _checked(manifest: pd.DataFrame, partition: Partition) -> pd.DataFrame:
         raise ValueError("the manifest has no image: there is nothing to give a role to")
     columns = ["image_id", "label", "group"] + (["source"] if partition.respect_source else [])
     table = manifest[columns].sort_values("image_id", ignore_index=True)
-    _refuse(
-        table.loc[table["image_id"].duplicated(), "image_id"], "image {1} is listed twice in the manifest"
-    )
+    _refuse(table.loc[table["image_id"].duplicated(), "image_id"], "image {1} is listed twice in the manifest")
     odd = table.loc[~table["label"].isin(LABELS)].set_index("image_id")["label"]
     _refuse(odd, f"image {{0}} has the label {{1!r}}, but a role needs one of {', '.join(LABELS)}")
     if partition.respect_source:
@@ -273,15 +275,11 @@ def _checked(manifest: pd.DataFrame, partition: Partition) -> pd.DataFrame:
         for source in partition.respect_source:
             if source not in sources:
                 has = ", ".join(map(repr, sources))
-                raise ValueError(
-                    f"respect_source names {source!r}, but the sources of the manifest are {has}"
-                )
+                raise ValueError(f"respect_source names {source!r}, but the sources of the manifest are {has}")
     return table
 
 
-def _take_known_and_given_roles(
-    table: pd.DataFrame, known: pd.DataFrame | None, partition: Partition
-) -> None:
+def _take_known_and_given_roles(table: pd.DataFrame, known: pd.DataFrame | None, partition: Partition) -> None:
     """Add ``role`` (missing where it is to be drawn), ``new`` and ``given`` (the group has a given split)."""
     if known is not None and len(known) and ("rule" not in known or set(known["rule"]) != {partition.rule}):
         logger.warning(
@@ -325,9 +323,7 @@ def _settle_agreeing_groups(table: pd.DataFrame, partition: Partition) -> None:
 
 def _settle_torn_groups(table: pd.DataFrame) -> None:
     """Leave out what would put one group in two roles; see the notes of :func:`assign_roles`."""
-    in_use = table.loc[
-        table["role"].notna() & (table["role"] != "left_out"), ["group", "role"]
-    ].drop_duplicates()
+    in_use = table.loc[table["role"].notna() & (table["role"] != "left_out"), ["group", "role"]].drop_duplicates()
     torn = in_use.loc[in_use["group"].duplicated(), "group"]
     left_out = 0
     for _, rows in table[table["group"].isin(torn)].groupby("group"):
@@ -354,9 +350,7 @@ def _draw(table: pd.DataFrame, partition: Partition) -> None:
     total = np.array([(drawn["label"] == label).sum() for label in LABELS])
     targets = [partition.targets(label, int(n)) for label, n in zip(LABELS, total, strict=True)]
     allowed = np.array([[role in of_label for role in roles] for of_label in targets])
-    done = np.array(
-        [[((drawn["label"] == x) & (drawn["role"] == role)).sum() for role in roles] for x in LABELS]
-    )
+    done = np.array([[((drawn["label"] == x) & (drawn["role"] == role)).sum() for role in roles] for x in LABELS])
     missing = np.array([[of_label.get(role, 0) for role in roles] for of_label in targets]) - done
 
     groups = pd.DataFrame({label: (free["label"] == label).groupby(free["group"]).sum() for label in LABELS})
@@ -371,9 +365,7 @@ def _draw(table: pd.DataFrame, partition: Partition) -> None:
     chosen = _fill(sizes, missing, allowed, weights=1 / np.maximum(total, 1) ** 2)
     needed = allowed & (np.array(roles) != "left_out")
     _fill_empty(chosen, sizes, missing, needed & (total > 0)[:, None] & (done == 0))
-    role_of_group = pd.Series(
-        [roles[k] if k >= 0 else "left_out" for k in chosen], groups.index, dtype=object
-    )
+    role_of_group = pd.Series([roles[k] if k >= 0 else "left_out" for k in chosen], groups.index, dtype=object)
     table.loc[free.index, "role"] = free["group"].map(role_of_group)
 
     without_role = int(sizes[chosen < 0].sum())
@@ -455,9 +447,7 @@ def _split_groups(table: pd.DataFrame) -> None:
     in_use = table["role"] != "left_out"
     key = table["role"].where(in_use | ~table["group"].isin(table.loc[in_use, "group"]), table["image_id"])
     parts = pd.DataFrame({"group": table["group"], "key": key}).drop_duplicates()
-    parts["order"] = (
-        parts["key"].map({role: place for place, role in enumerate(HELD_OUT_FIRST)}).fillna(len(ROLES))
-    )
+    parts["order"] = parts["key"].map({role: place for place, role in enumerate(HELD_OUT_FIRST)}).fillna(len(ROLES))
     parts = parts.sort_values(["group", "order", "key"])
     more = parts["group"].duplicated()
     parts["number"] = parts["group"].mask(more, int(table["group"].max()) + more.cumsum())

@@ -82,7 +82,7 @@ def create_pipeline(
         steps += [
             Node(
                 nodes.assign_roles,
-                ["manifest", "known_partition", "params:partition"],
+                ["manifest", "known_partition", "params:partition", "params:dataset", "params:presets"],
                 "partition",
                 name="assign_roles",
             ),
