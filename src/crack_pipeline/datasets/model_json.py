@@ -7,6 +7,7 @@ from typing import Any
 
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.utils import load_obj
+from kedro_datasets._typing import JSONPreview
 from pydantic import BaseModel, ValidationError
 
 
@@ -50,6 +51,10 @@ class ModelJSONDataset(AbstractVersionedDataset[BaseModel, BaseModel]):
         path = Path(self._get_save_path())
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(data.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    def preview(self) -> JSONPreview:
+        """Give the model's fields as JSON, for Kedro-Viz, which goes by the name of this type."""
+        return JSONPreview(self.load().model_dump_json())
 
     def _exists(self) -> bool:
         try:

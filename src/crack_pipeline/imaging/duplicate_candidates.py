@@ -167,7 +167,7 @@ def _shortlist(
             return _compare(descriptors, block, other, floors)
 
         found.extend(executor.map(compare, blocks[number:]))
-        if sum(map(len, found)) > 2 * settled + 500_000 or number == len(blocks) - 1:
+        if sum(map(len, found)) > 1.3 * settled + 100_000 or number == len(blocks) - 1:
             pairs = np.concatenate(found)
             kept, floors = _keep_best(pairs, count, limit, lowest)
             found = [pairs[kept]]

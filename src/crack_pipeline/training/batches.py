@@ -68,5 +68,7 @@ def loader(
         sampler=BatchSampler(order, batch_size, drop_last=False),
         batch_size=None,
         num_workers=workers,
+        # Its own: an iterator would otherwise draw from the noise of the training, and a resumed one more rarely.
+        generator=torch.Generator().manual_seed(seed or 0),
         pin_memory=torch.cuda.is_available(),
     )

@@ -29,7 +29,7 @@ class Compute(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: Literal["auto"] | PositiveInt = Field("auto", description="number of devices that train; auto: 1")
+    devices: Literal["auto", 1] = Field("auto", description="number of devices that train; only 1 so far")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         "auto", description="auto: bf16-mixed where the device computes it faster than 32-true"
     )
@@ -78,10 +78,7 @@ def resolve(compute: Compute) -> Plan:
     """
     reasons: dict[str, str] = {}
     accelerator = _accelerator(compute.accelerator, reasons)
-    devices = _number(compute.devices, 1, "devices", "one device unless more are asked for", reasons)
-    available = torch.cuda.device_count() if accelerator == "cuda" else devices
-    if devices > available:
-        raise ValueError(f"compute.devices is {devices}; this machine has {available} CUDA device(s)")
+    devices = _number(compute.devices, 1, "devices", "training uses one device", reasons)
     precision = _precision(compute.precision, accelerator, reasons)
 
     free = _free_memory(accelerator)

@@ -146,9 +146,15 @@ class Presets(RootModel[dict[str, Preset]]):
             raise ValueError(f"dataset={dataset.root!r} is not a preset: choose one of {', '.join(sorted(self.root))}")
         return self.root[dataset.root]
 
+    def __str__(self) -> str:
+        return ", ".join(self.root)
+
 
 class Dataset(RootModel[str]):
     """Name of the preset that describes the photographs."""
+
+    def __str__(self) -> str:
+        return self.root
 
 
 class Duplicates(Strict):

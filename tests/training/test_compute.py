@@ -1,0 +1,80 @@
+import pytest
+import torch
+from pydantic import ValidationError
+
+from crack_pipeline.training.compute import Compute, Plan, matrix_flops, resolve
+
+CHOICES = {"accelerator", "devices", "precision", "batch_size", "workers", "compile"}
+
+
+def test_auto_chooses_everything_and_says_why():
+    plan = resolve(Compute())
+    assert set(plan.reasons) == CHOICES
+    assert all(plan.reasons.values())
+    assert "asked for" not in plan.reasons.values()
+    assert plan.device.type == plan.accelerator
+    assert plan.batch_size >= 1
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
+def test_what_is_asked_for_is_respected():
+    wanted = {"accelerator": "cpu", "precision": "bf16-mixed", "batch_size": 7, "workers": 2, "compile": True}
+    plan = resolve(Compute(**wanted, devices=1))
+    assert plan.model_dump(include=set(wanted)) == wanted
+    assert set(plan.reasons.values()) == {"asked for"}
+
+
+def test_half_precision_is_in_force_only_where_the_plan_says_so():
+    factor = torch.ones(2, 2)
+    for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
+        with resolve(Compute(accelerator="cpu", precision=precision)).autocast():
+            assert (factor @ factor).dtype == dtype
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_where_there_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"compute.accelerator is cuda, but .*; use auto or cpu"):
+        resolve(Compute(accelerator="cuda"))
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has an Apple GPU")
+def test_mps_where_there_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"compute.accelerator is mps, but .*; use auto or cpu"):
+        resolve(Compute(accelerator="mps"))
+
+
+def test_the_plan_of_a_gpu_comes_from_what_torch_says_of_it(monkeypatch):
+    for name, value in {
+        "is_available": True,
+        "get_device_name": "a card",
+        "is_bf16_supported": True,
+        "mem_get_info": (16 * 2**30, 80 * 2**30),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value, **__: value)
+    plan = resolve(Compute())
+    assert (plan.accelerator, plan.device_name, plan.precision) == ("cuda", "a card", "bf16-mixed")
+    assert (plan.devices, plan.batch_size, plan.compile) == (1, 128, True)
+    assert "a card" in plan.reasons["accelerator"]
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    assert resolve(Compute()).precision == "32-true"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": 0},
+        {"batch_size": "many"},
+        {"devices": 2},
+        {"workers": -1},
+        {"accelerator": "tpu"},
+        {"precision": "64"},
+        {"accelerators": "cpu"},
+    ],
+)
+def test_wrong_values_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        Compute(**wrong)
+
+
+def test_the_rate_of_a_matrix_product_is_a_rate():
+    assert 1e6 < matrix_flops(torch.float32, torch.device("cpu"), 64) < 1e14
