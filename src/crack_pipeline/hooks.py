@@ -36,13 +36,14 @@ class ProjectHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Let Lightning log every epoch to the active MLflow run."""
+        """Keep the project's place."""
         self._project = Path(context.project_path)
-        mlflow.pytorch.autolog(log_models=False, log_datasets=False, checkpoint=False, silent=True)
 
     @hook_impl
     def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
-        """Log every field of typed parameters under a name of its own."""
+        """Log every field of typed parameters; let Lightning log every epoch of a node tagged ``training``."""
+        if "training" in node.tags:
+            mlflow.pytorch.autolog(log_models=False, log_datasets=False, checkpoint=False, silent=True)
         for name, value in inputs.items():
             if isinstance(value, BaseModel) and name.startswith("params:") and name not in _UNTRACKED:
                 fields = value.model_dump(mode="json")

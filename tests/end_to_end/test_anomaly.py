@@ -197,18 +197,14 @@ def test_mlflow_has_parameters_curves_metrics_pictures_and_model(finished_projec
     epochs = len(pd.read_csv(only(finished_project, "data/08_reporting/anomaly/training_history.csv")))
     expected = {"anomaly.vae.epochs": str(epochs), "plan.accelerator": "cpu", "anomaly.threshold.rule": "percentile"}
     assert expected.items() <= run.data.params.items()
-    fingerprint = json.loads(
-        (finished_project / "data/03_primary/anomaly/data_fingerprint.json").read_text()
-    )
+    fingerprint = json.loads((finished_project / "data/03_primary/anomaly/data_fingerprint.json").read_text())
     assert run.data.tags["data_fingerprint"] == fingerprint["fingerprint"]
     for name in ("train_loss", "validation_loss"):
         points = client.get_metric_history(run.info.run_id, name)
         assert sorted(point.step for point in points) == list(range(epochs))
     metrics = load(finished_project, "data/08_reporting/anomaly/metrics.json")
     assert run.data.metrics["external.roc_auc"] == pytest.approx(metrics["sets"]["external"]["roc_auc"])
-    assert run.data.metrics["contrast.internal.f1"] == pytest.approx(
-        metrics["baseline"]["sets"]["internal"]["f1"]
-    )
+    assert run.data.metrics["contrast.internal.f1"] == pytest.approx(metrics["baseline"]["sets"]["internal"]["f1"])
     kept = {Path(file.path).name for file in client.list_artifacts(run.info.run_id, "anomaly")}
     pictures = {f"{name}.png" for name in FIGURES}
     tables = {"predictions_internal.csv", "predictions_external.csv", "metrics.json"}

@@ -119,7 +119,8 @@ def test_predictions_can_be_seen(shown):
     assert 1 <= len(table["data"]) <= 20
 
 
-def test_page_holds_no_telemetry(build):
+def test_telemetry_is_declined(build, finished_project):
+    assert (finished_project / ".telemetry").read_text().strip() == "consent: false"
     assert "heap" not in (build / "index.html").read_text().lower()
 
 

@@ -58,9 +58,7 @@ def test_the_seed_decides_everything(train, tmp_path):
 
 
 @pytest.mark.parametrize(("epoch", "one_cycle"), [(1, False), (3, True)])
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(
-    train, interrupted, tmp_path, caplog, epoch, one_cycle
-):
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(train, interrupted, tmp_path, caplog, epoch, one_cycle):
     expected, expected_history = train(5, one_cycle=one_cycle, checkpoints=tmp_path / "other")
     interrupted(epoch, epochs=5, one_cycle=one_cycle)
     torch.rand(7)  # what ran before must not matter, nor what the network was initialised with

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from torch.distributions import Normal, kl
 
 from crack_pipeline.models.vae import ConvVAE
-from crack_pipeline.training.vae import VAETraining, kl_divergence, reconstruct
+from crack_pipeline.training.reconstruction import reconstruct
+from crack_pipeline.training.vae import VAETraining, kl_divergence
 
 
 @settings(max_examples=20, deadline=None)

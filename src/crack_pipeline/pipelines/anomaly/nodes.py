@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
@@ -26,8 +25,7 @@ from crack_pipeline.pipelines.anomaly.parameters import VAE, Report, Scoring, Th
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.training import compute as compute_plan
 from crack_pipeline.training.compute import Compute, Plan
-from crack_pipeline.training.fit import fit
-from crack_pipeline.training.vae import VAETraining, reconstruct
+from crack_pipeline.training.reconstruction import reconstruct
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +104,10 @@ def train_vae(
     ValueError
         If there are no sound images to train or validate on.
     """
+    # Lightning takes seconds to import, and only this node needs it.
+    from crack_pipeline.training.fit import fit
+    from crack_pipeline.training.vae import VAETraining
+
     rows = {
         role: _select(manifest, partition, [role], label="normal")["row"].to_numpy(np.int64)
         for role in ("train", "validation")
@@ -126,7 +128,7 @@ def train_vae(
         logger.warning(
             "only %d training steps on %d images: expect a weak detector", epochs * steps, len(rows["train"])
         )
-    pl.seed_everything(vae.seed, verbose=False)
+    torch.manual_seed(vae.seed)
     network = ConvVAE(**options)
     if plan.compile:
         network.compile()

@@ -21,7 +21,7 @@ from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.nodes import PUBLISHED, build_network, score_named
 from crack_pipeline.pipelines.anomaly.parameters import Report
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.vae import reconstruct
+from crack_pipeline.training.reconstruction import reconstruct
 
 COLUMNS = ("photograph", "expected", "error map")
 

@@ -56,6 +56,7 @@ def create_pipeline(**_: Any) -> Pipeline:
             [*prepared, "data_fingerprint", "params:image", "params:vae", "plan", "checkpoints"],
             ["vae_weights", "training_history"],
             name="train_vae",
+            tags="training",
         ),
         Node(
             score_validation,
@@ -166,7 +167,7 @@ def _read_and_score(name: str, *, labelled: bool) -> Pipeline:
         Node(score_new, ["detector", "images", "manifest", "plan"], "new_scores", name="score_new"),
     ]
     prepared = ingestion.create_pipeline(
-        name, labelled=labelled, partitioned=False, grouped=labelled, image=f"{name}.preparation"
+        name, labelled=labelled, partitioned=False, grouped=labelled, image="preparation"
     )
     return prepared + _with_detector(scoring, name)
 

@@ -32,9 +32,8 @@ def create_pipeline(
     grouped
         Whether to look for near-duplicates; False puts every photograph into a group of its own.
     image
-        Parameter of the form in which pictures are stored: ``params:image`` is the namespace's own; another
-        name is taken as it is, such as ``params:anomaly.image`` to predict with what another pipeline was
-        trained on.
+        The form in which pictures are stored: ``params:image`` is the namespace's own parameter; another
+        parameter is taken as it is; anything else is a dataset of the namespace.
 
     Returns
     -------
@@ -60,7 +59,7 @@ def create_pipeline(
         ),
         Node(
             nodes.decode_photographs,
-            ["raw", "photographs", "params:dataset", "params:presets", IMAGE, "params:reading"],
+            ["raw", "photographs", "params:dataset", "params:presets", image, "params:reading"],
             "images",
             name="decode_photographs",
         ),
@@ -90,6 +89,6 @@ def create_pipeline(
         ]
     used = set().union(*(step.inputs for step in steps))
     parameters = {name: name for name in SHARED if name in used}
-    if image != IMAGE:
-        parameters[IMAGE] = image
+    if image.startswith("params:") and image != IMAGE:
+        parameters[image] = image
     return Pipeline(steps, namespace=namespace, parameters=parameters)

@@ -1,0 +1,120 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import mlflow
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node, Pipeline
+from kedro_datasets.json import JSONDataset
+
+from crack_pipeline.datasets import FolderDataset
+from crack_pipeline.hooks import ProjectHooks
+from crack_pipeline.pipelines.anomaly.parameters import VAE
+from crack_pipeline.training.compute import Compute, resolve
+
+
+@pytest.fixture
+def hooks(tmp_path):
+    hooks = ProjectHooks()
+    hooks._project = tmp_path
+    return hooks
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """An active MLflow run; ``run()`` reads what is in it."""
+    before = mlflow.get_tracking_uri()
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.create_experiment("hooks", artifact_location=str(tmp_path / "artifacts"))
+    mlflow.set_experiment("hooks")
+    with mlflow.start_run() as active:
+        yield lambda: mlflow.get_run(active.info.run_id)
+    mlflow.set_tracking_uri(before)
+
+
+NODE = Node(lambda x: x, "x", "y", name="node")
+
+
+def test_parameters_plan_and_fingerprint_are_tracked(hooks, run):
+    hooks.before_node_run(NODE, {"params:anomaly.vae": VAE(epochs=3), "images": VAE(epochs=9)})
+    hooks.after_node_run(
+        NODE,
+        {
+            "anomaly.plan": resolve(Compute(accelerator="cpu", precision="32-true", batch_size=4)),
+            "anomaly.data_fingerprint": {"fingerprint": "abc", "images": 1},
+        },
+    )
+    data = run().data
+    assert data.params["anomaly.vae.epochs"] == "3"
+    assert data.params["anomaly.vae.channels"] == "[32, 64, 128, 256]"
+    assert (data.params["plan.accelerator"], data.params["plan.batch_size"]) == ("cpu", "4")
+    assert not any(name.startswith(("images", "plan.reasons")) for name in data.params)
+    assert data.tags["data_fingerprint"] == "abc"
+
+
+def test_only_datasets_marked_so_become_artifacts(hooks, run, tmp_path):
+    catalog = DataCatalog(
+        {
+            "anomaly.metrics": JSONDataset(
+                filepath=str(tmp_path / "metrics.json"), metadata={"mlflow": "artifact"}
+            ),
+            "anomaly.other": JSONDataset(filepath=str(tmp_path / "other.json")),
+        }
+    )
+    hooks.after_catalog_created(catalog)
+    for name in ("anomaly.metrics", "anomaly.other"):
+        catalog[name].save({"name": name})
+        hooks.after_dataset_saved(name)
+    found = [file.path for file in mlflow.MlflowClient().list_artifacts(run().info.run_id, "anomaly")]
+    assert found == ["anomaly/metrics.json"]
+    kept = mlflow.artifacts.download_artifacts(run_id=run().info.run_id, artifact_path=found[0])
+    assert json.loads(Path(kept).read_text()) == {"name": "anomaly.metrics"}
+
+
+def test_without_a_run_nothing_is_tracked(hooks, tmp_path):
+    assert mlflow.active_run() is None
+    hooks.before_node_run(NODE, {"params:anomaly.vae": VAE()})
+    hooks.after_node_run(NODE, {"anomaly.data_fingerprint": {"fingerprint": "abc"}})
+    hooks.after_catalog_created(DataCatalog({"m": MemoryDataset(metadata={"mlflow": "artifact"})}))
+    hooks.after_dataset_saved("m")
+    assert mlflow.active_run() is None
+
+
+def test_the_end_clears_checkpoints_and_says_what_lies_where(hooks, tmp_path, capsys):
+    checkpoints = FolderDataset(filepath=str(tmp_path / "checkpoints"))
+    (checkpoints.load() / "epoch.ckpt").write_text("")
+    catalog = DataCatalog(
+        {
+            "anomaly.checkpoints": checkpoints,
+            "anomaly.metrics": JSONDataset(filepath=str(tmp_path / "reporting/metrics.json")),
+            "anomaly.never_saved": JSONDataset(filepath=str(tmp_path / "reporting/nothing.json")),
+            "anomaly.summary": MemoryDataset("9 of 10 found"),
+        }
+    )
+    catalog["anomaly.metrics"].save({})
+    pipeline = Pipeline(
+        [
+            Node(
+                lambda _: ({}, {}, ""),
+                "anomaly.checkpoints",
+                ["anomaly.metrics", "anomaly.never_saved", "anomaly.summary"],
+                name="train",
+            )
+        ]
+    )
+    hooks.after_pipeline_run({}, pipeline, catalog)
+    said = capsys.readouterr().out
+    assert "9 of 10 found" in said
+    assert "reporting/metrics.json" in said
+    assert str(tmp_path) not in said
+    assert "never_saved" not in said
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_lightning_is_told_to_log_to_mlflow(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(mlflow.pytorch, "autolog", lambda **options: asked.update(options))
+    ProjectHooks().after_context_created(SimpleNamespace(project_path=tmp_path))
+    assert asked["log_models"] is False
