@@ -21,17 +21,22 @@ def hooks(tmp_path):
     return hooks
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """An active MLflow run; ``run()`` reads what is in it."""
-    before = mlflow.get_tracking_uri()
-    monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    mlflow.create_experiment("hooks", artifact_location=str(tmp_path / "artifacts"))
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory):
+    """A place to track runs in; to make one takes seconds."""
+    folder, before = tmp_path_factory.mktemp("tracking"), mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.create_experiment("hooks", artifact_location=str(folder / "artifacts"))
     mlflow.set_experiment("hooks")
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def run(tracking):
+    """An active MLflow run; ``run()`` reads what is in it."""
     with mlflow.start_run() as active:
         yield lambda: mlflow.get_run(active.info.run_id)
-    mlflow.set_tracking_uri(before)
 
 
 NODE = Node(lambda x: x, "x", "y", name="node")
@@ -57,9 +62,7 @@ def test_parameters_plan_and_fingerprint_are_tracked(hooks, run):
 def test_only_datasets_marked_so_become_artifacts(hooks, run, tmp_path):
     catalog = DataCatalog(
         {
-            "anomaly.metrics": JSONDataset(
-                filepath=str(tmp_path / "metrics.json"), metadata={"mlflow": "artifact"}
-            ),
+            "anomaly.metrics": JSONDataset(filepath=str(tmp_path / "metrics.json"), metadata={"mlflow": "artifact"}),
             "anomaly.other": JSONDataset(filepath=str(tmp_path / "other.json")),
         }
     )
@@ -113,8 +116,9 @@ def test_the_end_clears_checkpoints_and_says_what_lies_where(hooks, tmp_path, ca
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_lightning_is_told_to_log_to_mlflow(tmp_path, monkeypatch):
-    asked = {}
-    monkeypatch.setattr(mlflow.pytorch, "autolog", lambda **options: asked.update(options))
-    ProjectHooks().after_context_created(SimpleNamespace(project_path=tmp_path))
-    assert asked["log_models"] is False
+@pytest.mark.parametrize(("tags", "told"), [("training", True), (None, False)])
+def test_lightning_logs_to_mlflow_where_a_node_trains(hooks, monkeypatch, tags, told):
+    asked = []
+    monkeypatch.setattr(mlflow, "pytorch", SimpleNamespace(autolog=lambda **options: asked.append(options)))
+    hooks.before_node_run(Node(lambda x: x, "x", "y", name="node", tags=tags), {})
+    assert [options["log_models"] for options in asked] == [False] * told

@@ -22,4 +22,4 @@ def test_the_folder_is_made_when_it_is_asked_for(tmp_path):
 
 def test_nothing_is_saved_into_it(tmp_path):
     with pytest.raises(DatasetError, match="nothing is saved through the catalog"):
-        FolderDataset(filepath=str(tmp_path)).save(None)
+        FolderDataset(filepath=str(tmp_path)).save("weights")

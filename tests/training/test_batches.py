@@ -27,7 +27,7 @@ def test_a_seed_shuffles_always_the_same_way(workers):
     assert shuffled == read(seed=3)
     assert shuffled != read(seed=4)
     assert [len(batch) for batch in shuffled] == [3, 3, 1]
-    assert sorted(sum(shuffled, [])) == [1, 4, 5, 7, 9, 12, 30]
+    assert sorted(number for batch in shuffled for number in batch) == [1, 4, 5, 7, 9, 12, 30]
 
 
 @pytest.mark.parametrize(("shape", "expected"), [((2, 4, 5), (2, 1, 4, 5)), ((2, 4, 5, 3), (2, 3, 4, 5))])

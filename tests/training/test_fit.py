@@ -9,7 +9,7 @@ from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.fit import History, epoch_seed, fingerprint
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -20,11 +20,11 @@ def interrupted(monkeypatch, train):
     def interrupted(epoch, **options):
         def die(self, trainer, pl_module, outputs, batch, batch_idx):
             if (trainer.current_epoch, batch_idx) == (epoch, 2):
-                raise Killed
+                raise KilledError
 
         with monkeypatch.context() as patched:
             patched.setattr(fit_module.Progress, "on_train_batch_end", die)
-            with pytest.raises(Killed):
+            with pytest.raises(KilledError):
                 train(**options)
 
     return interrupted
@@ -71,6 +71,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(train, interrupted
 
 def test_a_training_killed_after_its_last_epoch_is_only_read(train, caplog):
     expected, expected_history = train(3)
+    caplog.clear()
     with caplog.at_level(logging.INFO, fit_module.__name__):
         weights, history = train(3, initial=99)
     assert "going on after epoch 3" in caplog.text
