@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.io.core import VersionNotFoundError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -35,8 +36,14 @@ class SafetensorsDataset(AbstractVersionedDataset[Weights, Weights]):
         super().__init__(PurePosixPath(filepath), version)
 
     def load(self) -> Weights:
-        """Read the file; DatasetError if it is damaged or not safetensors."""
-        path = Path(self._get_load_path())
+        """Read the file; DatasetError if there is none, it is damaged or not safetensors."""
+        try:
+            path = Path(self._get_load_path())
+        except VersionNotFoundError:
+            pipeline = Path(self._filepath).parent.name
+            raise DatasetError(
+                f"there are no trained weights in {self._filepath}: train them first, with kedro run --pipeline {pipeline}"
+            ) from None
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
