@@ -1,5 +1,9 @@
 """Project settings; https://docs.kedro.org/en/stable/configure/configuration_basics/."""
 
+from pathlib import Path
+
+from kedro.utils import find_kedro_project
+
 from crack_pipeline import errors
 from crack_pipeline.hooks import ProjectHooks
 
@@ -8,6 +12,8 @@ errors.install()
 HOOKS = (ProjectHooks(),)
 
 CONFIG_LOADER_ARGS = {
+    # ${project:} is the project's root, from whichever of its folders kedro is called
+    "custom_resolvers": {"project": lambda: str(find_kedro_project(Path.cwd()) or Path.cwd())},
     "base_env": "base",
     "default_run_env": "local",
     # An environment names only what differs

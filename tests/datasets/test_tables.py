@@ -1,8 +1,6 @@
 import logging
 
 import pandas as pd
-import pytest
-from kedro.io.core import DatasetError
 
 from crack_pipeline.datasets import AnnouncedCSVDataset, OptionalParquetDataset
 
@@ -15,8 +13,9 @@ def test_a_table_that_is_not_there_is_none(tmp_path):
     table = pd.DataFrame({"image_id": ["a"], "role": ["train"]})
     table.to_parquet(path)
     pd.testing.assert_frame_equal(dataset.load(), table)
-    with pytest.raises(DatasetError, match="only read"):
-        dataset.save(table)
+    dataset.save(table.assign(role="test"))
+    assert dataset.load()["role"].tolist() == ["test"]
+    assert [file.name for file in tmp_path.iterdir()] == ["partition.parquet"]
 
 
 def test_a_table_with_rows_says_where_it_lies(tmp_path, caplog):

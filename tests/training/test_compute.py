@@ -53,7 +53,7 @@ def test_the_plan_of_a_gpu_comes_from_what_torch_says_of_it(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda *_, value=value, **__: value)
     plan = resolve(Compute())
     assert (plan.accelerator, plan.device_name, plan.precision) == ("cuda", "a card", "bf16-mixed")
-    assert (plan.devices, plan.batch_size, plan.compile) == (1, 128, True)
+    assert (plan.devices, plan.batch_size, plan.compile) == (1, 1024, True)
     assert "a card" in plan.reasons["accelerator"]
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     assert resolve(Compute()).precision == "32-true"

@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from kedro.io import AbstractDataset
-from kedro.io.core import DatasetError
-from kedro_datasets.pandas import ParquetDataset
 
 
-class OptionalParquetDataset(AbstractDataset[None, pd.DataFrame | None]):
-    """Read the table that an earlier run left, or None where there was none.
+class OptionalParquetDataset(AbstractDataset[pd.DataFrame, pd.DataFrame | None]):
+    """A Parquet table of the local file system: None where there is none yet, written whole or not at all.
 
-    It lets a pipeline carry on what it wrote before: the catalog has one entry to read the file and another
-    one, of pandas, to write it. This one cannot write.
+    It lets a pipeline carry on what it wrote before: the catalog has two entries for one file, so that a run reads
+    what the run before it left and writes it anew.
 
     Parameters
     ----------
     filepath
         Of the Parquet file.
-    **options
-        Passed on to ``pandas.ParquetDataset`` (``load_args``, ``credentials``, ``fs_args``, ``metadata``).
+    metadata
+        For other tools; ignored here.
     """
 
-    def __init__(self, *, filepath: str, **options: Any) -> None:
-        self._table = ParquetDataset(filepath=filepath, **options)
-        self.metadata = options.get("metadata")
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
 
     def load(self) -> pd.DataFrame | None:
         """Read the table; None if the file does not exist."""
-        return self._table.load() if self._table.exists() else None
+        return pd.read_parquet(self._filepath) if self._exists() else None
 
-    def save(self, data: None) -> NoReturn:
-        """Refuse: another entry of the catalog writes the file."""
-        raise DatasetError("an optional table is only read: write it through its own catalog entry")
+    def save(self, data: pd.DataFrame) -> None:
+        """Write the table beside the old one and put it in its place."""
+        self._filepath.parent.mkdir(parents=True, exist_ok=True)
+        part = self._filepath.with_suffix(".part")
+        data.to_parquet(part, index=False)
+        part.replace(self._filepath)
 
     def _exists(self) -> bool:
-        return bool(self._table.exists())
+        return self._filepath.is_file()
 
     def _describe(self) -> dict[str, Any]:
-        return self._table._describe()
+        return {"filepath": str(self._filepath)}

@@ -42,7 +42,8 @@ class SafetensorsDataset(AbstractVersionedDataset[Weights, Weights]):
         except VersionNotFoundError:
             pipeline = Path(self._filepath).parent.name
             raise DatasetError(
-                f"there are no trained weights in {self._filepath}: train them first, with kedro run --pipeline {pipeline}"
+                f"there are no trained weights in {self._filepath}: "
+                f"train them first, with kedro run --pipeline {pipeline}"
             ) from None
         try:
             with safe_open(path, framework="pt") as file:

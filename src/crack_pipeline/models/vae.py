@@ -52,7 +52,7 @@ class ConvVAE(nn.Module):
         image_channels: int = 1,
         channels: Sequence[int] = (32, 64, 128, 256),
         latent: int = 128,
-        kernel: int = 4,
+        kernel: int = 3,
     ) -> None:
         super().__init__()
         halvings = len(channels)

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 Accelerator = Literal["cpu", "cuda", "mps"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
-_BYTES_PER_IMAGE = 32 * 2**20
-_MEMORY_SHARE = 0.25
-_LARGEST_BATCH = {"cpu": 128, "mps": 256, "cuda": 2048}
+_BYTES_PER_IMAGE = 8 * 2**20
+_MEMORY_SHARE = 0.5
+_LARGEST_BATCH = {"cpu": 64, "mps": 256, "cuda": 2048}
 _WORTHWHILE = 1.3
 
 
@@ -175,7 +175,7 @@ def _precision(wanted: str, accelerator: Accelerator, reasons: dict[str, str]) -
         reasons["precision"] = "bf16 is not reliable on MPS"
         return "32-true"
     # Some processors accept bf16 and emulate it a hundred times slower, so the rate is measured, not asked for.
-    single, half = (matrix_flops(dtype, torch.device("cpu"), 256) for dtype in (torch.float32, torch.bfloat16))
+    single, half = (matrix_flops(dtype, torch.device("cpu"), 512) for dtype in (torch.float32, torch.bfloat16))
     fast = half > _WORTHWHILE * single
     reasons["precision"] = f"bf16 {'pays' if fast else 'does not pay'} on this processor: " + (
         f"a matrix product runs at {half / single:.2g} times the rate of fp32"

@@ -18,6 +18,7 @@ class Pictures:
     def __init__(self):
         self.pixels = np.random.default_rng(0).integers(100, 140, (24, 16, 16), np.uint8)
         self.pixels[1::2, :, 7:9] -= 80
+        self.index = pd.DataFrame({"image_id": [f"id{i:02d}" for i in range(24)]})
 
     def take(self, rows):
         return self.pixels[rows]

@@ -274,3 +274,15 @@ def test_the_plan_is_logged_with_its_reasons(caplog):
         plan = nodes.resolve_plan(Compute(accelerator="cpu", precision="32-true"))
     assert "accelerator cpu (asked for)" in caplog.text
     assert all(why in caplog.text for why in plan.reasons.values())
+
+
+class TestChecks:
+    def test_a_size_that_cannot_be_halved_is_refused(self):
+        with pytest.raises(ValueError, match=r"anomaly\.image\.size is 100.*divisible by 16"):
+            nodes.check_network(Image(size=100), VAE())
+        assert nodes.check_network(Image(size=96), VAE()) == VAE()
+
+    def test_a_stack_of_another_run_is_refused(self, images, manifest, partition, image, plan, tmp_path):
+        swapped = manifest.assign(row=manifest["row"].to_numpy()[::-1])
+        with pytest.raises(ValueError, match="different runs"):
+            nodes.train_vae(images, swapped, partition, {"fingerprint": ""}, image, VAE(), plan, tmp_path)

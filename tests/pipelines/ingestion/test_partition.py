@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from crack_pipeline.pipelines.ingestion.partition import ROLES, Partition, assign_roles, check_disjoint
+from crack_pipeline.pipelines.ingestion.partition import ROLES, Partition, assign_roles, check_disjoint, remember_roles
 
 HALVES = {"train": 0.5, "validation": 0.2, "test": 0.3}
 BOTH_IN_TRAIN = Partition(normal=HALVES, crack=HALVES)
@@ -390,3 +390,34 @@ def test_check_names_images_out_of_place():
         check_disjoint(manifest, partition.iloc[1:])
     with pytest.raises(ValueError, match="i00029 of the partition is not in the manifest"):
         check_disjoint(manifest.iloc[:-1], partition)
+
+
+# --- tiles
+
+
+def test_tiles_need_no_cracks_in_any_role():
+    number = np.repeat(np.arange(8), 6)
+    manifest = pd.DataFrame(
+        {
+            "image_id": [f"{photo}-{tile}" for tile, photo in enumerate(number)],
+            "label": np.where((number < 2) & (np.arange(48) % 2 == 0), "crack", "normal"),
+            "group": number,
+            "source": "",
+        }
+    )
+    roles = assign_roles(manifest, None, Partition().of_photographs())
+    check_disjoint(manifest, roles)
+    assert set(roles["role"]) == {"train", "validation", "test", "external"}
+    assert set(roles["rule"]) == {Partition().of_photographs().rule}
+
+
+def test_roles_of_other_rules_and_images_are_remembered():
+    manifest = of_sizes([1] * 40, [1] * 40)
+    known = remember_roles(assign_roles(manifest, None, Partition()), None)
+    other = of_sizes([1] * 60, [1] * 60)
+    other["image_id"] = "other" + other["image_id"]
+    known = remember_roles(assign_roles(other, known, Partition(seed=3)), known)
+    again = assign_roles(manifest, known, Partition())
+    expected = assign_roles(manifest, None, Partition())
+    pd.testing.assert_frame_equal(again, expected)
+    assert len(known) == 200

@@ -225,6 +225,29 @@ def test_known_images_keep_their_role_when_others_are_added(workspace, tmp_path)
     assert (after.loc[before.index, "role"] == before["role"]).all()
 
 
+def test_another_folder_in_between_changes_no_role(workspace, tmp_path):
+    first = write(tmp_path / "first", {**plain(30), **plain(30, "Positive", 100)})
+    other = write(tmp_path / "other", {**plain(30, first=600), **plain(30, "Positive", 700)})
+    before = workspace.ingest(first, partitioned=True).partition.set_index("image_id")
+    workspace.ingest(other, partitioned=True)
+    write(first, {**plain(20, "Negative/a new", 300), **plain(20, "Positive/a new", 400)})
+    after = workspace.ingest(first, partitioned=True).partition.set_index("image_id")
+    assert (after.loc[before.index, "role"] == before["role"]).all()
+
+
+def test_a_preset_without_labels_is_refused_where_labels_are_needed(workspace, tmp_path):
+    with pytest.raises(ValueError, match="dataset=unlabelled has no labels"):
+        workspace.ingest(write(tmp_path / "root", plain(3)), "unlabelled")
+
+
+def test_a_photograph_in_a_folder_of_masks_is_not_lost_without_a_word(workspace, tmp_path):
+    root = write(tmp_path / "root", {**plain(3, "a"), **plain(1, "masks", 9)})
+    done = workspace.ingest(root, labelled=False, grouped=False)
+    assert len(done.manifest) == 3
+    assert done.quarantine["path"].tolist() == ["masks/000.png"]
+    assert "rename it" in done.quarantine["reason"][0]
+
+
 def test_wrong_parameters_are_found_before_anything_runs(workspace, tmp_path):
     for changed, message in (
         ({"image": {"size": 4}}, "size"),
@@ -258,7 +281,7 @@ def test_names_follow_the_namespace():
 
 def test_it_can_be_added_to_another_under_its_own_name():
     both = create_pipeline("a") + create_pipeline("b", partitioned=False)
-    assert len(both.nodes) == 12
+    assert len(both.nodes) == 13
     assert io.StringIO(both.describe())
 
 

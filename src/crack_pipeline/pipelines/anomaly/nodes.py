@@ -47,17 +47,34 @@ def resolve_plan(compute: Compute) -> Plan:
     return plan
 
 
+def check_network(image: Image, vae: VAE) -> VAE:
+    """Refuse a network that does not fit the images, before any photograph is read.
+
+    Raises
+    ------
+    ValueError
+        If the image size cannot be halved as often as there are convolutions.
+    """
+    divisor = 2 ** len(vae.channels)
+    if image.size % divisor:
+        raise ValueError(
+            f"anomaly.image.size is {image.size}; with {len(vae.channels)} entries in anomaly.vae.channels it must be "
+            f"divisible by {divisor}"
+        )
+    return vae
+
+
 def fingerprint_data(manifest: pd.DataFrame, partition: pd.DataFrame, image: Image) -> dict[str, Any]:
-    """Identify the data of a training: any other image, role or preparation gives another fingerprint.
+    """Identify the data of a training: any other image, label, role, order or preparation gives another fingerprint.
 
     Returns
     -------
     dict
         ``fingerprint`` (hex), ``images`` and the number of images per role and label.
     """
-    table = manifest[["image_id", "label"]].merge(partition[["image_id", "role"]]).sort_values("image_id")
+    table = manifest[["image_id", "label", "row"]].merge(partition[["image_id", "role"]]).sort_values("row")
     digest = hashlib.blake2b(image.model_dump_json().encode(), digest_size=16)
-    digest.update("\n".join(table["image_id"] + " " + table["role"]).encode())
+    digest.update("\n".join(table["image_id"] + " " + table["role"] + " " + table["label"]).encode())
     roles = (table["role"] + " " + table["label"]).value_counts().sort_index()
     counts = {str(role): int(n) for role, n in roles.items()}
     return {"fingerprint": digest.hexdigest(), "images": len(table), "roles": counts}
@@ -108,6 +125,9 @@ def train_vae(
     from crack_pipeline.training.fit import fit
     from crack_pipeline.training.vae import VAETraining
 
+    ids = images.index["image_id"].to_numpy()
+    if len(ids) <= manifest["row"].max() or (ids[manifest["row"]] != manifest["image_id"].to_numpy()).any():
+        raise ValueError("the image stack and the manifest are of different runs: run the whole pipeline again")
     rows = {
         role: _select(manifest, partition, [role], label="normal")["row"].to_numpy(np.int64)
         for role in ("train", "validation")
@@ -203,7 +223,7 @@ def choose_score(validation_scores: pd.DataFrame, scoring: Scoring, report: Repo
             resamples=max(report.resamples, 200),
             seed=report.seed,
         )
-        for name in {*names, PUBLISHED, BASELINE}
+        for name in dict.fromkeys([*names, PUBLISHED, BASELINE])
     }
     measured = {name: (metrics["roc_auc"], metrics["roc_auc_ci95"]) for name, metrics in found.items()}
     if scoring.use != "auto":

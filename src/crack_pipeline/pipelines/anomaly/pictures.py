@@ -18,7 +18,7 @@ from crack_pipeline.evaluation.metrics import metrics_table
 from crack_pipeline.evaluation.scores import BASELINE
 from crack_pipeline.imaging.stack import ImageStack
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.anomaly.nodes import PUBLISHED, build_network, score_named
+from crack_pipeline.pipelines.anomaly.nodes import PUBLISHED, SETS, build_network, score_named
 from crack_pipeline.pipelines.anomaly.parameters import Report
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.reconstruction import reconstruct
@@ -31,11 +31,11 @@ def draw_training_curves(training_history: pd.DataFrame) -> Figure:
     return figures.training_curves(training_history, units={"kl": "nats", "reconstruction": "mean squared error"})
 
 
-def draw_roc(test_scores: pd.DataFrame, score_choice: Mapping[str, Any]) -> Figure:
+def draw_roc(test_scores: pd.DataFrame, thresholds: Mapping[str, float], score_choice: Mapping[str, Any]) -> Figure:
     """Draw ROC curves of the external set (the internal one where there is none): score, published, baseline."""
-    external = test_scores[test_scores["role"] == "external"]
+    external = test_scores[test_scores["role"] == SETS["external"]]
     table = external if len(external) else test_scores
-    return _roc(table, str(score_choice["name"]))
+    return _roc(table, str(score_choice["name"]), thresholds)
 
 
 def draw_histogram(
@@ -43,8 +43,7 @@ def draw_histogram(
 ) -> Figure:
     """Draw how the scores of each set lie about the threshold."""
     name = str(score_choice["name"])
-    sets = {"internal": "test", "external": "external"}
-    tables = {s: _renamed(test_scores[test_scores["role"] == role], name) for s, role in sets.items()}
+    tables = {s: _renamed(test_scores[test_scores["role"] == role], name) for s, role in SETS.items()}
     return figures.score_histogram(
         {s: table for s, table in tables.items() if len(table)}, thresholds[name], score_name=name
     )
@@ -89,7 +88,7 @@ def draw_evaluation(new_scores: pd.DataFrame, detector: Weights) -> tuple[Figure
     histogram = figures.score_histogram(
         {"evaluation": _renamed(new_scores, name)}, detector.facts["thresholds"][name], score_name=name
     )
-    return _roc(new_scores, name), histogram
+    return _roc(new_scores, name, detector.facts["thresholds"]), histogram
 
 
 def draw_error_maps(
@@ -107,6 +106,7 @@ def draw_error_maps(
     dict
         ``{"<rank>_<image_id>": figure}``.
     """
+    yield {}  # so that the folder is emptied of earlier maps even where none is asked for
     name = detector.facts["name"]
     table = new_scores.merge(manifest[["image_id", "row"]], on="image_id").nlargest(report.error_maps, name)
     for rank in range(0, len(table), plan.batch_size):
@@ -170,9 +170,11 @@ def _renamed(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return pd.DataFrame({"label": table["label"], "score": table[name]})
 
 
-def _roc(table: pd.DataFrame, name: str) -> Figure:
+def _roc(table: pd.DataFrame, name: str, thresholds: Mapping[str, float]) -> Figure:
     names = dict.fromkeys([name, PUBLISHED, BASELINE])
-    return figures.roc_curves({n: _renamed(table, n) for n in names}, dashed={BASELINE})
+    return figures.roc_curves(
+        {n: _renamed(table, n) for n in names}, thresholds={n: thresholds[n] for n in names}, dashed={BASELINE}
+    )
 
 
 def _grid(title: str, table: pd.DataFrame, detector: Weights, images: ImageStack, plan: Plan) -> Figure:

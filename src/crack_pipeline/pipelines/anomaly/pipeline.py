@@ -8,6 +8,7 @@ from kedro.pipeline import Node, Pipeline
 
 from crack_pipeline.pipelines import ingestion
 from crack_pipeline.pipelines.anomaly.nodes import (
+    check_network,
     choose_score,
     choose_thresholds,
     fingerprint_data,
@@ -45,6 +46,7 @@ def create_pipeline(**_: Any) -> Pipeline:
     prepared = ["images", "manifest", "partition"]
     detection = [
         Node(resolve_plan, COMPUTE, "plan", name="resolve_plan"),
+        Node(check_network, ["params:image", "params:vae"], "checked_vae", name="check_network"),
         Node(
             fingerprint_data,
             ["manifest", "partition", "params:image"],
@@ -53,7 +55,7 @@ def create_pipeline(**_: Any) -> Pipeline:
         ),
         Node(
             train_vae,
-            [*prepared, "data_fingerprint", "params:image", "params:vae", "plan", "checkpoints"],
+            [*prepared, "data_fingerprint", "params:image", "checked_vae", "plan", "checkpoints"],
             ["vae_weights", "training_history"],
             name="train_vae",
             tags="training",
@@ -97,7 +99,7 @@ def create_pipeline(**_: Any) -> Pipeline:
             name="list_predictions",
         ),
         Node(draw_training_curves, "training_history", "training_curves", name="draw_training_curves"),
-        Node(draw_roc, ["test_scores", "score_choice"], "roc", name="draw_roc"),
+        Node(draw_roc, ["test_scores", "thresholds", "score_choice"], "roc", name="draw_roc"),
         Node(
             draw_histogram,
             ["test_scores", "thresholds", "score_choice"],

@@ -161,6 +161,8 @@ def _develop_row(
         return Undecodable(why.kind, why.reason)  # without the traceback, which would keep the pixels alive
     except MemoryError:
         return Undecodable("too many pixels", "it does not fit in memory: lower reading.max_pixels")
+    except Exception as error:  # one odd file must not end the run
+        return Undecodable("damaged", f"cannot be decoded: {error}")
 
 
 def _read_mask(

@@ -17,6 +17,9 @@ REJECTED = ("path", "kind", "reason")
 _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
+MASK_FOLDER = "mask folder"
+
+
 class Source(Protocol):
     """Where photographs are read from, as `datasets.RawRootDataset` opens it; it can be pickled."""
 
@@ -61,6 +64,9 @@ def list_files(
     for path, size, kind, reason in kept:
         folder = PurePosixPath(path).parts[:-1]
         if layout.is_mask(folder):
+            if not labelled:
+                reason = f"the folder {folder[-1]} holds masks: rename it if these are photographs"
+                rejected.append((path, MASK_FOLDER, reason))
             continue
         if not kind:
             label, mask, kind, reason = layout.describe(path) if labelled else (None, None, "", "")
@@ -171,7 +177,7 @@ class _Layout:
 
 def _is_clutter(path: str) -> bool:
     parts = path.split("/")
-    return any((part.startswith(".") and part != "..") or part.lower() in _CLUTTER for part in parts)
+    return any((part.startswith(".") and part not in (".", "..")) or part.lower() in _CLUTTER for part in parts)
 
 
 def _split(folder: str) -> tuple[str, ...]:

@@ -12,14 +12,14 @@ from crack_pipeline.imaging import near_duplicates
 from crack_pipeline.imaging.stack import ImageChunk, ImageStack
 from crack_pipeline.pipelines.ingestion import partition as roles
 from crack_pipeline.pipelines.ingestion.developing import DOUBTFUL, develop_all
-from crack_pipeline.pipelines.ingestion.listing import REJECTED, Source, list_files
+from crack_pipeline.pipelines.ingestion.listing import MASK_FOLDER, REJECTED, Source, list_files
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Duplicates, Image, Presets, Reading
 from crack_pipeline.pipelines.ingestion.partition import Partition
 
 logger = logging.getLogger(__name__)
 
 COPY, CONFLICT = "copy", "conflict"
-HARMLESS = (COPY, DOUBTFUL)
+HARMLESS = (COPY, DOUBTFUL, MASK_FOLDER)
 MANIFEST = {
     "image_id": "str",
     "path": "str",
@@ -191,7 +191,10 @@ def check_quarantine(candidates: pd.DataFrame, quarantine: pd.DataFrame, reading
     photographs = candidates["path"].nunique()
     files = photographs + len(quarantine)
     if not files:
-        raise ValueError("there is no photograph under the root")
+        raise ValueError(
+            "there is no photograph under the root: raw_root must name a folder or an archive that holds some "
+            "(hidden files and masks do not count)"
+        )
     counts = _counted(quarantine["kind"])
     examples = "; ".join(f"{row.path}: {row.reason}" for row in quarantine.head(3).itertuples())
     where = f"The quarantine table names each, for example: {examples}"
@@ -244,6 +247,11 @@ def assign_roles(
     return roles.assign_roles(manifest, known_partition, partition.of_photographs() if tiled else partition)
 
 
+def remember_roles(partition: pd.DataFrame, known_partition: pd.DataFrame | None) -> pd.DataFrame:
+    """Remember every role ever given, so that no other folder read in between changes one; see `partition`."""
+    return roles.remember_roles(partition, known_partition)
+
+
 def prove_disjoint(manifest: pd.DataFrame, partition: pd.DataFrame) -> pd.DataFrame:
     """Prove that no image and no near-duplicate group is in two roles.
 
@@ -274,6 +282,11 @@ def _list(
     raw: Source, dataset: Dataset, presets: Presets, reading: Reading, *, labelled: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     preset = presets.named(dataset)
+    if labelled and preset.label_from == "none":
+        raise ValueError(
+            f"dataset={dataset.root} has no labels, and this pipeline needs them: choose a preset with labels from "
+            "folders or masks, or run anomaly_predict, which takes photographs without labels"
+        )
     photographs, rejected = list_files(raw.list(), preset, labelled=labelled, max_bytes=reading.max_bytes)
     logger.info(
         "%s photographs of %s (%s), %s files rejected unread",

@@ -68,6 +68,9 @@ class Partition(BaseModel):
         "{test: external}; the shares then speak of the other images only",
     )
     seed: int = Field(0, ge=0, description="another seed draws other roles")
+    by_photograph: bool = Field(
+        False, exclude=True, description="set for tiles: the normal shares decide, and no role needs cracks"
+    )
 
     @field_validator("normal", "crack")
     @classmethod
@@ -96,7 +99,7 @@ class Partition(BaseModel):
 
     def of_photographs(self) -> Partition:
         """Give the partition for tiles: a photograph, with all its tiles, is drawn by the shares of the normal ones."""
-        return self.model_copy(update={"crack": self.normal})
+        return self.model_copy(update={"crack": self.normal, "by_photograph": True})
 
     def targets(self, label: Label, n: int) -> dict[Role, int]:
         """Say how many images each role should have.
@@ -281,13 +284,15 @@ def _checked(manifest: pd.DataFrame, partition: Partition) -> pd.DataFrame:
 
 def _take_known_and_given_roles(table: pd.DataFrame, known: pd.DataFrame | None, partition: Partition) -> None:
     """Add ``role`` (missing where it is to be drawn), ``new`` and ``given`` (the group has a given split)."""
-    if known is not None and len(known) and ("rule" not in known or set(known["rule"]) != {partition.rule}):
-        logger.warning(
-            "the partition's parameters have changed: the roles of all %s images are drawn anew, and a model "
-            "trained on the earlier roles must not be measured on the new ones",
-            f"{len(table):,}",
-        )
-        known = None
+    if known is not None and len(known):
+        of_rule = known[known["rule"] == partition.rule] if "rule" in known else known.head(0)
+        if of_rule.empty and known["image_id"].isin(table["image_id"]).any():
+            logger.warning(
+                "the partition's parameters have changed: the roles of all %s images are drawn anew, and a model "
+                "trained on the earlier roles must not be measured on the new ones",
+                f"{len(table):,}",
+            )
+        known = of_rule
     table["role"] = pd.Series(None, index=table.index, dtype=object)
     if known is not None and len(known):
         table["role"] = table["image_id"].map(known.set_index("image_id")["role"]).astype(object)
@@ -348,7 +353,10 @@ def _draw(table: pd.DataFrame, partition: Partition) -> None:
     free = drawn[drawn["role"].isna()]
     roles = [role for role in HELD_OUT_FIRST if any(getattr(partition, x).get(role, 0) != 0 for x in LABELS)]
     total = np.array([(drawn["label"] == label).sum() for label in LABELS])
-    targets = [partition.targets(label, int(n)) for label, n in zip(LABELS, total, strict=True)]
+    normal = partition.targets("normal", int(total[0]))
+    targets = [normal, {role: round(n * total[1] / max(total[0], 1)) for role, n in normal.items()}]
+    if not partition.by_photograph:
+        targets[1] = partition.targets("crack", int(total[1]))
     allowed = np.array([[role in of_label for role in roles] for of_label in targets])
     done = np.array([[((drawn["label"] == x) & (drawn["role"] == role)).sum() for role in roles] for x in LABELS])
     missing = np.array([[of_label.get(role, 0) for role in roles] for of_label in targets]) - done
@@ -364,6 +372,9 @@ def _draw(table: pd.DataFrame, partition: Partition) -> None:
     sizes = groups[list(LABELS)].to_numpy()
     chosen = _fill(sizes, missing, allowed, weights=1 / np.maximum(total, 1) ** 2)
     needed = allowed & (np.array(roles) != "left_out")
+    if partition.by_photograph:
+        needed[1] = False
+        targets[1] = {}
     _fill_empty(chosen, sizes, missing, needed & (total > 0)[:, None] & (done == 0))
     role_of_group = pd.Series([roles[k] if k >= 0 else "left_out" for k in chosen], groups.index, dtype=object)
     table.loc[free.index, "role"] = free["group"].map(role_of_group)
@@ -416,6 +427,19 @@ def _fill_empty(
             missing[:, chosen[moved]] += sizes[moved]
             missing[:, role] -= sizes[moved]
             chosen[moved] = role
+
+
+def remember_roles(partition: pd.DataFrame, known: pd.DataFrame | None) -> pd.DataFrame:
+    """Add the roles of this run to those of all earlier ones, images of other folders and other rules included.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``image_id``, ``role``, ``group``, ``rule``; an image once per rule, as it was last.
+    """
+    earlier = [known] if known is not None and "rule" in known else []
+    together = pd.concat([partition, *earlier], ignore_index=True)
+    return together.drop_duplicates(["image_id", "rule"], ignore_index=True)[list(partition.columns)]
 
 
 def _refuse_empty_roles(table: pd.DataFrame, roles: list[Role], targets: list[dict[Role, int]]) -> None:

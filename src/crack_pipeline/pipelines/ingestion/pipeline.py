@@ -85,6 +85,7 @@ def create_pipeline(
                 "partition",
                 name="assign_roles",
             ),
+            Node(nodes.remember_roles, ["partition", "known_partition"], "known_roles", name="remember_roles"),
             Node(nodes.prove_disjoint, ["manifest", "partition"], "disjointness", name="prove_disjoint"),
         ]
     used = set().union(*(step.inputs for step in steps))
