@@ -39,7 +39,7 @@ def zipped(path, entries, inner=""):
     return path
 
 
-def check(root):
+def check_listing(root):
     assert good(root) == ["a-b/1", "b/2", "b/deep/3", "z"]
     assert all(root.read(path) == path.encode() for path in good(root))
     again = pickle.loads(pickle.dumps(root))
@@ -51,15 +51,15 @@ NAMES = ["z", "b/deep/3", "b/2", "a-b/1"]
 
 
 def test_folder(folder):
-    check(opened(folder))
+    check_listing(opened(folder))
     assert opened(folder).name == "root"
     assert [entry.size for entry in opened(folder).list()] == [5, 3, 8, 1]
 
 
 def test_zip_by_its_ending_by_url_and_a_folder_in_it(tmp_path):
-    check(opened(zipped(tmp_path / "flat.zip", NAMES)))
-    check(opened(f"zip://{zipped(tmp_path / 'other.bin', NAMES)}"))
-    check(opened(f"zip://some/where::{zipped(tmp_path / 'deep.zip', NAMES, 'some/where/')}"))
+    check_listing(opened(zipped(tmp_path / "flat.zip", NAMES)))
+    check_listing(opened(f"zip://{zipped(tmp_path / 'other.bin', NAMES)}"))
+    check_listing(opened(f"zip://some/where::{zipped(tmp_path / 'deep.zip', NAMES, 'some/where/')}"))
 
 
 def test_memory_and_a_zip_in_memory(tmp_path):
@@ -68,8 +68,8 @@ def test_memory_and_a_zip_in_memory(tmp_path):
         memory.pipe(f"/raw_root_test/{name}", name.encode())
     memory.pipe("/raw_root_zip/set.zip", zipped(tmp_path / "set.zip", NAMES).read_bytes())
     try:
-        check(opened("memory://raw_root_test"))
-        check(opened("memory://raw_root_zip/set.zip"))
+        check_listing(opened("memory://raw_root_test"))
+        check_listing(opened("memory://raw_root_zip/set.zip"))
         with pytest.raises(PermissionError):
             opened("memory://raw_root_test").read("../raw_root_zip/set.zip")
     finally:
@@ -98,7 +98,7 @@ def test_links_out_of_the_root_are_neither_listed_nor_read(folder, tmp_path):
 
 def test_a_root_that_is_a_link_itself_is_followed(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
-    check(opened(tmp_path / "link"))
+    check_listing(opened(tmp_path / "link"))
 
 
 def test_pipes_and_names_that_are_not_text_are_rejected(folder):

@@ -136,5 +136,5 @@ def test_browser_shows_the_nodes_of_anomaly(page, graph):
 
 def test_browser_shows_a_figure_and_metrics_of_a_chosen_node(page, graph):
     chosen = {node["name"]: f"pid=anomaly&expandAllPipelines=true&sid={node['id']}" for node in graph["nodes"]}
-    page(chosen["anomaly.roc"], '<img[^>]*src="data:image/png;base64,iVBOR')
-    page(chosen["anomaly.metrics"], "(?s)preview-json.*roc_auc")
+    assert page(chosen["anomaly.roc"], '<img[^>]*src="data:image/png;base64,iVBOR')
+    assert page(chosen["anomaly.metrics"], "(?s)preview-json.*roc_auc")

@@ -188,14 +188,7 @@ class ZipRoot(RawRoot):
             raise PermissionError(f"{path} leads outside the root")
         try:
             return self._archive().read(f"{self._folder}/{path}".lstrip("/"))
-        except (
-            KeyError,
-            RuntimeError,
-            NotImplementedError,
-            zipfile.BadZipFile,
-            EOFError,
-            ValueError,
-        ) as error:
+        except (KeyError, RuntimeError, zipfile.BadZipFile, EOFError, ValueError) as error:
             raise OSError(f"the archive does not give it: {error}") from error
         except Exception as error:  # zlib, bz2 and lzma have an error of their own each
             raise OSError(f"damaged in the archive: {error}") from error

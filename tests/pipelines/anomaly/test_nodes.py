@@ -115,8 +115,8 @@ class TestChooseThresholds:
             nodes.choose_thresholds(self.scores([1.0, 2], labels="crack"), self.choice, Threshold())
 
 
-@pytest.fixture
-def test_scores():
+@pytest.fixture(name="test_scores")
+def scores_of_the_test_images():
     rng = np.random.default_rng(1)
     shift = np.arange(40) % 2
     values = {name: rng.normal(size=40) + s * shift for name, s in ((RIDGE, 3), (MSE, 1), (BASELINE, 2))}
