@@ -129,15 +129,15 @@ OTHERS = {
     "link that points to itself": ("Positive/self.jpg", "not a file"),
     "named pipe": ("Positive/pipe.jpg", "not a file"),
     "socket": ("Positive/socket.jpg", "not a file"),
-    "file of 300 MiB": ("Positive/huge.jpg", "too large"),
+    "file of 600 MiB": ("Positive/huge.jpg", "too large"),
     "name that is not UTF-8": ("Positive/caf\\xe9.jpg", "unreadable"),
     "folder that names no class": ("Holidays/beach.jpg", "unknown class"),
     "photograph in no folder": ("stray.jpg", "unknown class"),
     "byte copy of another photograph": ("Positive/zz copy.jpg", "copy"),
     "same bytes in the other class": ("Positive/both.jpg", "conflict"),
     "same bytes in the other class, its twin": ("Negative/both.jpg", "conflict"),
-    "mask of another size": ("Positive/mask size.png", "mask"),
-    "damaged mask": ("Positive/mask damaged.png", "mask"),
+    "mask of another size": ("Positive/mask size.png", "mask size"),
+    "damaged mask": ("Positive/mask damaged.png", "unreadable mask"),
 }
 KINDS = {**{kind: (f"Positive/{name}", word) for kind, (name, _, word) in CONTENTS.items()}, **OTHERS}
 
@@ -199,7 +199,7 @@ def make(root: Path) -> dict[str, tuple[str, str]]:
     os.mkfifo(crack / "pipe.jpg")
     _bind(crack / "socket.jpg")
     with (crack / "huge.jpg").open("wb") as huge:
-        huge.truncate(300 * 2**20)
+        huge.truncate(600 * 2**20)
     Path(os.fsdecode(os.fsencode(crack) + b"/caf\xe9.jpg")).write_bytes(encoded(photograph(31), "JPEG"))
     (root / "Holidays" / "beach.jpg").write_bytes(encoded(photograph(32), "JPEG"))
     (root / "stray.jpg").write_bytes(encoded(photograph(33), "JPEG"))

@@ -14,6 +14,7 @@ from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 from kedro.validation import ParameterValidator
 
+from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.imaging.stack import ImageStack
 from crack_pipeline.pipelines.ingestion import create_pipeline
 
@@ -49,6 +50,10 @@ class Workspace:
     @property
     def images(self) -> ImageStack:
         return ImageStack(self.folder / "data/03_primary/ingestion/images")
+
+    @property
+    def photographs(self) -> PhotographStack:
+        return PhotographStack(self.folder / "data/03_primary/ingestion/images")
 
     def ingest(
         self,

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from kedro.io.core import DatasetError
 
 from crack_pipeline.datasets import ImageStackDataset
+from crack_pipeline.imaging.photograph_stack import PhotographChunk, PhotographStack
 from crack_pipeline.imaging.stack import ImageChunk
 
 
@@ -52,6 +54,24 @@ def chunk(number, n, last=False, value=None, rejected=()):
     )
 
 
+def ragged(number, sizes, last=False, masks=True, channels=3):
+    """A chunk of photographs of their own sizes, as many as sizes."""
+    rng = np.random.default_rng(number)
+    like = chunk(number, len(sizes), last=last)
+    colours = () if channels == 1 else (channels,)
+    return PhotographChunk(
+        photographs=[rng.integers(0, 256, (*size, *colours), np.uint8) for size in sizes],
+        masks=[rng.integers(0, 3, size, np.uint8) for size in sizes] if masks else None,
+        channels=channels,
+        fingerprints=like.fingerprints,
+        index=like.index.assign(height=[size[0] for size in sizes], width=[size[1] for size in sizes]),
+        photos=like.photos,
+        rejected=like.rejected,
+        number=number,
+        last=last,
+    )
+
+
 def save(dataset, chunks):
     for one in chunks:
         dataset.save(one)
@@ -76,6 +96,73 @@ def test_what_is_saved_is_loaded(tmp_path_factory, sizes, shard_bytes):
     for shard in folder.glob("images-*.npy"):
         assert np.load(shard).nbytes <= max(shard_bytes, 20)
     assert [path.name for path in folder.parent.iterdir()] == ["images"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=4), min_size=1, max_size=4),
+    st.integers(1, 400),
+    st.booleans(),
+    st.sampled_from([1, 3]),
+)
+def test_photographs_of_their_own_sizes_are_loaded_as_they_were(tmp_path_factory, sizes, shard_bytes, masks, channels):
+    folder = tmp_path_factory.mktemp("data") / "images"
+    chunks = [ragged(i, some, i == len(sizes) - 1, masks, channels) for i, some in enumerate(sizes)]
+    dataset = ImageStackDataset(filepath=str(folder), shard_bytes=shard_bytes)
+    save(dataset, chunks)
+    stack = dataset.load()
+    photographs = [photograph for one in chunks for photograph in one.photographs]
+    assert isinstance(stack, PhotographStack)
+    assert (stack.channels, stack.has_masks, len(stack)) == (channels, masks, len(photographs))
+    assert stack.sizes.tolist() == [list(photograph.shape[:2]) for photograph in photographs]
+    assert all(np.array_equal(one, other) for one, other in zip(stack, photographs, strict=True))
+    if masks:
+        stored = [mask for one in chunks for mask in one.masks]
+        assert all(np.array_equal(stack.mask(row), mask) for row, mask in enumerate(stored))
+    assert len(stack.photos) == len(photographs)
+    largest = max((photograph.nbytes for photograph in photographs), default=0)
+    for shard in [*folder.glob("pixels-*.npy"), *folder.glob("masks-*.npy")]:
+        assert 0 < np.load(shard).nbytes <= max(shard_bytes, largest)
+    assert bool(list(folder.glob("masks-*.npy"))) == (masks and bool(photographs))
+
+
+def test_a_photograph_larger_than_a_shard_has_one_of_its_own(tmp_path):
+    dataset = ImageStackDataset(filepath=str(tmp_path / "images"), shard_bytes=100)
+    dataset.save(ragged(0, [(3, 3), (20, 20), (3, 3), (4, 4)], last=True))
+    sizes = {name: [np.load(path).size for path in sorted((tmp_path / "images").glob(f"{name}-*"))]
+             for name in ("pixels", "masks")}  # fmt: skip
+    assert sizes == {"pixels": [27, 1200, 75], "masks": [9, 400, 25]}
+
+
+def test_one_kind_of_stack_takes_the_place_of_the_other(tmp_path):
+    dataset = ImageStackDataset(filepath=str(tmp_path / "images"))
+    dataset.save(chunk(0, 2, last=True))
+    save(dataset, [ragged(0, [(3, 4)]), ragged(1, [(5, 6)], last=True)])
+    assert isinstance(dataset.load(), PhotographStack)
+    assert not list((tmp_path / "images").glob("images-*"))
+    dataset.save(chunk(0, 2, last=True))
+    assert dataset.load().shape == (2, 4, 5)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"masks": [np.full((3, 4), 3, np.uint8)]}, "a value above 2"),
+        ({"masks": [np.zeros((4, 3), np.uint8)]}, "not of the sizes of the photographs"),
+        ({"photographs": [np.zeros((3, 4), np.uint8)]}, "not of the sizes and channels"),
+        ({"photographs": []}, "not of the sizes and channels"),
+        ({"masks": []}, "not of the sizes of the photographs"),
+        ({"number": 1, "channels": 1, "photographs": [np.zeros((3, 4), np.uint8)]}, "in a stack of"),
+        ({"number": 1, "masks": None}, "in a stack of"),
+        ({"fingerprints": np.zeros((0, 3), np.uint8)}, "0 fingerprints with 1 photographs"),
+    ],
+)
+def test_a_chunk_that_does_not_fit_is_refused(tmp_path, changed, message):
+    dataset = ImageStackDataset(filepath=str(tmp_path / "images"))
+    dataset.save(ragged(0, [(3, 4)]))
+    with pytest.raises(DatasetError, match=message):
+        dataset.save(replace(ragged(0, [(3, 4)]), **changed))
 
 
 def test_missing_values_stay_missing(tmp_path):
@@ -144,7 +231,7 @@ def test_a_full_disk_is_one_clear_message_and_leaves_the_earlier_stack(tmp_path,
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("crack_pipeline.datasets.image_stack._ShardWriter.append", full)
+    monkeypatch.setattr("crack_pipeline.datasets.image_stack._RowWriter.append", full)
     with pytest.raises(DatasetError, match=r"is full .* the earlier image stack is untouched"):
         dataset.save(chunk(1, 3, value=2))
     assert dataset.load().take(np.arange(3)).max() == 1

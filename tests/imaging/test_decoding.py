@@ -3,12 +3,13 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from crack_pipeline.imaging.decoding import Undecodable, convert, decode, decode_mask, prepare
+from crack_pipeline.imaging import decoding
+from crack_pipeline.imaging.decoding import Undecodable, convert, decode, decode_mask, header_size, prepare
 
 GREY = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 COLOUR = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
@@ -180,3 +181,26 @@ def test_masks_keep_their_values_and_say_whether_they_are_blurred():
     assert decode_mask(encode(values, "JPEG"))[1]
     assert decode_mask(encode(np.array([[0, 1, 255]], np.uint16)))[0].tolist() == [[0, 1, 255]]
     assert decode_mask(encode(np.array([[0, 65535]], np.uint16)))[0].tolist() == [[0, 255]]
+
+
+@settings(deadline=None)
+@given(COLOUR, st.integers(1, 30))
+def test_large_pictures_are_copied_by_strips(pixels, strip):
+    grey = convert(pixels, "grey")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(decoding, "_STRIP", strip)
+        assert np.array_equal(decode(encode(pixels)), pixels)
+        assert np.array_equal(decode(encode(grey), mode="grey"), grey)
+        assert np.array_equal(decode_mask(encode(grey))[0], grey)
+        assert np.array_equal(decode_mask(encode(grey > 99))[0], grey > 99)
+        wide = grey.astype(np.uint16) * 257
+        assert np.array_equal(decode(encode(wide), mode="grey"), grey)
+        assert np.array_equal(decode_mask(encode(wide // 257))[0], grey)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
+def test_the_size_is_read_from_the_header(kind):
+    data = encode(np.zeros((10, 20), np.uint8), kind)
+    assert header_size(data) == (20, 10)
+    assert header_size(data[:4]) is None
+    assert header_size(b"text") is None

@@ -1,8 +1,9 @@
-"""A stack of pictures that lies in files and is read as one array."""
+"""A stack of pictures of one size that lies in files and is read as one array; what every stack has."""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,20 @@ from numpy.typing import NDArray
 
 FORMAT = 1
 DESCRIPTION = "stack.json"
+IMAGES, PHOTOGRAPHS = "images", "photographs"
+
+_NEEDS = {
+    IMAGES: "photographs of their own sizes, and images of one size are needed: give image.size a number of px",
+    PHOTOGRAPHS: "images of one size, and photographs of their own sizes are needed: set image.size to null",
+}
 
 
-@dataclass(frozen=True)
-class ImageChunk:
-    """A part of a stack on its way to the disk.
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """A part of a stack on its way to the disk; what its pictures are, the kinds of chunks say.
 
     Attributes
     ----------
-    images
-        (n, H, W) or (n, H, W, C) uint8.
     fingerprints
         (p, F) uint8, a row per photograph.
     index
@@ -40,7 +45,6 @@ class ImageChunk:
         Whether the stack is complete with it.
     """
 
-    images: NDArray[np.uint8]
     fingerprints: NDArray[np.uint8]
     index: pd.DataFrame
     photos: pd.DataFrame
@@ -49,7 +53,87 @@ class ImageChunk:
     last: bool
 
 
-class ImageStack:
+@dataclass(frozen=True, kw_only=True)
+class ImageChunk(Chunk):
+    """A part of a stack of images of one size.
+
+    Attributes
+    ----------
+    images
+        (n, H, W) or (n, H, W, C) uint8.
+    """
+
+    images: NDArray[np.uint8]
+
+
+class Stack(ABC):
+    """What every stack has: tables, and the fingerprints of its photographs.
+
+    Parameters
+    ----------
+    folder
+        A complete stack, as the catalog writes it.
+    kind
+        What it must hold, ``images`` or ``photographs``.
+
+    Attributes
+    ----------
+    fingerprints
+        (P, F): the near-duplicate fingerprint of every photograph, read by ``fingerprints.take(rows)``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If another version wrote it, or it holds the other kind of pictures.
+    """
+
+    def __init__(self, folder: Path | str, kind: str) -> None:
+        self.folder = Path(folder)
+        about = read_description(self.folder)
+        if kind not in about:
+            raise ValueError(f"the stack in {self.folder} holds {_NEEDS[kind]} and ingest again")
+        self._about: dict[str, Any] = about[kind]
+        shape, rows = tuple(about["fingerprints"]["shape"]), about["fingerprints"]["rows"]
+        self.fingerprints = Shards(self.folder, "fingerprints", shape, rows, keep_mapped=False)
+
+    @property
+    def index(self) -> pd.DataFrame:
+        """A row per image; the columns are those of `Chunk.index`, in the order of the stack."""
+        return self._table("index")
+
+    @property
+    def photos(self) -> pd.DataFrame:
+        """A row per photograph; the columns are those of `Chunk.photos`."""
+        return self._table("photos")
+
+    @property
+    def rejected(self) -> pd.DataFrame:
+        """A row per photograph that gave no image: ``path``, ``kind``, ``reason``."""
+        return self._table("rejected")
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Count the images."""
+
+    def _table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
+        table = pd.read_parquet(self.folder / f"{name}.parquet", columns=columns)
+        return table.astype({"crack_pixels": "Int64"}) if "crack_pixels" in table else table
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read what a stack is; raises as `Stack`."""
+    try:
+        about: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no image stack in {folder}: run the ingestion first") from None
+    if about["format"] != FORMAT:
+        raise ValueError(f"the image stack in {folder} is of format {about['format']}, not {FORMAT}: ingest again")
+    return about
+
+
+class ImageStack(Stack):
     """Read-only pictures of one size, in ``.npy`` shards that are memory-mapped when they are first used.
 
     It holds file names, not pictures: pickling it for a worker costs nothing, and workers share the pages.
@@ -71,23 +155,13 @@ class ImageStack:
     FileNotFoundError
         If there is none.
     ValueError
-        If another version wrote it.
+        If another version wrote it, or it holds photographs of their own sizes.
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
-        try:
-            about = json.loads((self.folder / DESCRIPTION).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"no image stack in {self.folder}: run the ingestion first") from None
-        if about["format"] != FORMAT:
-            raise ValueError(
-                f"the image stack in {self.folder} is of format {about['format']}, not {FORMAT}: ingest again"
-            )
-        self.shape: tuple[int, ...] = tuple(about["images"]["shape"])
-        self._images = Shards(self.folder, "images", self.shape, about["images"]["rows"])
-        shape, rows = tuple(about["fingerprints"]["shape"]), about["fingerprints"]["rows"]
-        self.fingerprints = Shards(self.folder, "fingerprints", shape, rows, keep_mapped=False)
+        super().__init__(folder, IMAGES)
+        self.shape: tuple[int, ...] = tuple(self._about["shape"])
+        self._images = Shards(self.folder, "images", self.shape, self._about["rows"])
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -122,25 +196,6 @@ class ImageStack:
             If a row is not in the stack.
         """
         return self._images.take(np.asarray(rows))
-
-    @property
-    def index(self) -> pd.DataFrame:
-        """A row per image; the columns are those of `ImageChunk.index`, in the order of the stack."""
-        return self._table("index")
-
-    @property
-    def photos(self) -> pd.DataFrame:
-        """A row per photograph; the columns are those of `ImageChunk.photos`."""
-        return self._table("photos")
-
-    @property
-    def rejected(self) -> pd.DataFrame:
-        """A row per photograph that gave no image: ``path``, ``kind``, ``reason``."""
-        return self._table("rejected")
-
-    def _table(self, name: str) -> pd.DataFrame:
-        table = pd.read_parquet(self.folder / f"{name}.parquet")
-        return table.astype({"crack_pixels": "Int64"}) if "crack_pixels" in table else table
 
 
 class Shards:
@@ -190,10 +245,17 @@ class Shards:
             taken[where] = self._map(int(shard))[rows[where] - self._starts[shard]]
         return taken
 
+    def span(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Rows ``start`` to ``stop`` - 1, which must lie in one file, as a read-only view of it."""
+        shard = int(np.searchsorted(self._starts, start, side="right")) - 1
+        first = int(self._starts[shard])
+        return self._map(shard)[start - first : stop - first]
+
     def _map(self, shard: int) -> NDArray[np.uint8]:
         if shard in self._maps:
             return self._maps[shard]
-        mapped: NDArray[np.uint8] = np.load(self._paths[shard], mmap_mode="r", allow_pickle=False)
+        # as a plain array, since slicing a memmap costs more
+        mapped = np.asarray(np.load(self._paths[shard], mmap_mode="r", allow_pickle=False))
         if self._keep_mapped:
             self._maps[shard] = mapped
         return mapped

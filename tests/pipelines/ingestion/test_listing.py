@@ -98,6 +98,70 @@ def test_photographs_and_masks_of_the_known_sets(listed, preset, image, mask, so
     assert {about["kind"] for about in rejected.values()} == {"unknown class", "no mask"}
 
 
+@pytest.mark.parametrize(
+    ("image", "mask", "source"),
+    [
+        ("images/1.jpg", "masks/1.png", ""),
+        ("set/train/images/1.jpg", "set/train/masks/1_mask.png", "train"),
+        ("val/images/a/1.jpg", "val/masks/a/1.png", "validation"),
+        ("valid/images/1.jpg", "valid/masks/1.png", "validation"),
+        ("test/images/1.jpg", "test/masks/1.png", "test"),
+        ("images/test/1.jpg", "masks/test/1.png", "test"),
+        ("images/site 7/1.jpg", "masks/site 7/1.png", ""),
+    ],
+)
+def test_pairs_lie_in_images_and_masks_with_splits_around_or_inside(listed, image, mask, source):
+    found, rejected = listed("pairs", image, mask)
+    assert {path: (about["mask_path"], about["source"]) for path, about in found.items()} == {image: (mask, source)}
+    assert not rejected
+
+
+def test_masks_that_match_no_photograph_are_listed_and_photographs_of_several_or_shared_masks_too(listed):
+    found, rejected = listed(
+        "folders", "Positive/1.jpg", "masks/1.png", "masks/Positive/1.bmp", "Positive/2.jpg", "masks/2.png",
+        "Positive/2.png", "cracked/3.jpg", "Positive/3.jpg", "masks/3.png", "Positive/4.jpg", "masks/4.png",
+        "masks/5.png", "Negative/6.jpg", "masks/6.png", "holidays/7.jpg",
+    )  # fmt: skip
+    assert {path: about["mask_path"] for path, about in found.items()} == {
+        "Positive/4.jpg": "masks/4.png",
+        "Negative/6.jpg": None,
+    }
+    assert {path: (about["kind"], about["reason"]) for path, about in rejected.items() if "holi" not in path} == {
+        "Positive/1.jpg": ("ambiguous mask", "2 masks match it: masks/Positive/1.bmp, masks/1.png"),
+        "Positive/2.jpg": ("ambiguous mask", "its mask masks/2.png is that of another photograph, too"),
+        "Positive/2.png": ("ambiguous mask", "its mask masks/2.png is that of another photograph, too"),
+        "Positive/3.jpg": ("ambiguous mask", "its mask masks/3.png is that of another photograph, too"),
+        "cracked/3.jpg": ("ambiguous mask", "its mask masks/3.png is that of another photograph, too"),
+        "masks/5.png": ("orphan mask", "a mask without a photograph"),
+        "masks/6.png": ("orphan mask", "a mask without a photograph"),
+    }
+
+
+def test_masks_that_must_not_be_read_are_listed_with_their_reason(presets):
+    files = [("images/1.jpg", 10, "", ""), ("images/2.jpg", 10, "", ""), ("images/3.jpg", 10, "outside the root", "x")]
+    files += [
+        ("masks/1.png", 10, "outside the root", "a link"),
+        ("masks/2.png", 101, "", ""),
+        ("masks/3.png", 9, "", ""),
+    ]
+    found, rejected = list_files(files, presets.named(Dataset("pairs")), labelled=True, max_bytes=100)
+    assert not len(found)
+    assert rejected.set_index("path")["kind"].to_dict() == {
+        "images/1.jpg": "no mask",
+        "images/2.jpg": "unreadable mask",
+        "images/3.jpg": "outside the root",
+        "masks/1.png": "outside the root",
+    }
+
+
+def test_files_of_splits_are_no_photographs(presets):
+    preset = presets.named(Dataset("folders")).model_copy(update={"split_files": {"test": "Positive/test.txt"}})
+    files = [("Positive/test.txt", 10, "", ""), ("Positive/1.jpg", 10, "", "")]
+    found, rejected = list_files(files, preset, labelled=True, max_bytes=100)
+    assert found["path"].tolist() == ["Positive/1.jpg"]
+    assert rejected.empty
+
+
 def test_clutter_is_passed_over_and_large_files_are_rejected(presets):
     files = [(path, 10, "", "") for path in (".DS_Store", "Positive/Thumbs.db", "__MACOSX/Positive/1.jpg")]
     files += [("Positive/big.jpg", 101, "", ""), ("../evil", 0, "outside the root", "no")]

@@ -324,6 +324,136 @@ def test_an_unknown_source_is_named():
         assign_roles(manifest, None, Partition(respect_source={"tset": "external"}))
 
 
+# --- splits that are respected where they are given
+
+
+SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
+WHERE_GIVEN = Partition(
+    normal=SHARES,
+    crack=SHARES,
+    respect_source={"test": "test", "val": "validation", "validation": "validation"},
+    where_given=True,
+    each_label=False,
+)
+
+
+def roles_of(manifest, partition, known=None):
+    table = assign_roles(manifest, known, partition)
+    check_disjoint(manifest, table)
+    return manifest.merge(table[["image_id", "role"]], on="image_id")
+
+
+def test_a_given_test_part_is_the_test_role_and_the_others_share_the_rest():
+    manifest = of_sizes([], [1] * 418).assign(source=["train"] * 300 + ["test"] * 118)
+    table = roles_of(manifest, WHERE_GIVEN)
+    assert ((table["role"] == "test") == (table["source"] == "test")).all()
+    # 0.1 / (1 - 0.2) of 300
+    assert table["role"].value_counts().to_dict() == {"train": 262, "test": 118, "validation": 38}
+
+
+def test_splits_that_are_given_in_full_leave_nothing_to_draw():
+    manifest = of_sizes([1] * 5, [1] * 25)
+    manifest["source"] = (["train"] * 3 + ["val"] + ["test"]) * 6
+    table = roles_of(manifest, WHERE_GIVEN)
+    assert table.groupby("source")["role"].unique().map(list).to_dict() == {
+        "train": ["train"], "val": ["validation"], "test": ["test"]
+    }  # fmt: skip
+
+
+def test_without_given_splits_all_roles_are_drawn():
+    manifest = of_sizes([1] * 50, [1] * 100).assign(source="")
+    drawn = assign_roles(manifest, None, Partition(normal=SHARES, crack=SHARES))
+    table = assign_roles(manifest, None, WHERE_GIVEN)
+    pd.testing.assert_series_equal(table["role"], drawn["role"])
+
+
+def test_roles_that_are_all_given_leave_out_what_no_split_names(caplog):
+    partition = WHERE_GIVEN.model_copy(update={"respect_source": {"a": "train", "b": "validation", "c": "test"}})
+    manifest = of_sizes([], [1] * 8).assign(source=["a", "b", "c", "a", "b", "c", "", "other"])
+    assert list(roles_of(manifest, partition)["role"]) == ["train", "validation", "test"] * 2 + ["left_out"] * 2
+    assert "2 images are left out: no given split names them" in caplog.text
+
+
+def test_copies_of_a_given_test_part_are_left_out_of_the_others(caplog):
+    manifest = of_sizes([], [1] * 60).assign(source=["train"] * 40 + ["test"] * 20)
+    manifest.loc[[0, 1, 40], "group"] = 900
+    table = roles_of(manifest, WHERE_GIVEN)
+    assert ((table["role"] == "test") == (table["source"] == "test")).all()
+    assert list(table["role"][:2]) == ["left_out", "left_out"]
+    assert "2 images are left out: they have near-duplicates in a given split" in caplog.text
+
+
+@settings(max_examples=20, deadline=None)
+@given(manifest=manifests(), sources=st.sets(st.sampled_from(["test", "val", "train"])), seed=st.integers(0, 99))
+def test_a_given_role_holds_images_of_its_split_alone(manifest, sources, seed):
+    rng = np.random.default_rng(seed)
+    manifest["source"] = rng.choice(["", *sorted(sources)], len(manifest))
+    try:
+        table = roles_of(manifest, WHERE_GIVEN)
+    except ValueError as error:  # copies of the given parts can use up what is left
+        assert "came out empty" in str(error) or "no image labelled" in str(error) or "too few" in str(error)
+        return
+    for source, role in (("test", "test"), ("val", "validation")):
+        if source in sources and (manifest["source"] == source).any():
+            assert set(table.loc[table["role"] == role, "source"]) <= {source}
+            assert set(table.loc[table["source"] == source, "role"]) <= {role, "left_out"}
+
+
+def test_a_split_given_later_counts_and_says_so(caplog):
+    manifest = of_sizes([], [1] * 100).assign(source="")
+    known = assign_roles(manifest, None, WHERE_GIVEN)
+    official = manifest["image_id"].isin(known.loc[known["role"] == "train", "image_id"][:30])
+    given_now = manifest.assign(source=np.where(official, "test", ""))
+    table = roles_of(given_now, WHERE_GIVEN, known)
+    assert ((table["role"] == "test") == official).all()
+    assert "drawn anew" in caplog.text
+    known = assign_roles(given_now, None, WHERE_GIVEN)
+    corrected = given_now.assign(
+        source=given_now["source"].where(official & (given_now.index != official.idxmax()), "")
+    )
+    table = roles_of(corrected, WHERE_GIVEN, known)
+    assert ((table["role"] == "test") == (corrected["source"] == "test")).all()
+    assert "the given splits have changed, and 1 images lose their earlier role" in caplog.text
+    kept = table.merge(known, on="image_id")
+    assert (kept["role_x"] == kept["role_y"]).sum() == 99
+
+
+def test_few_images_of_the_other_label_are_enough_where_they_are_not_needed():
+    for few in (0, 1, 2):
+        manifest = of_sizes([1] * few, [1] * 40).assign(source="")
+        assert set(roles_of(manifest, WHERE_GIVEN)["role"]) == set(SHARES)
+    manifest = of_sizes([1] * 2, [1] * 40).assign(source="")
+    with pytest.raises(ValueError, match="there are 2 images labelled normal, too few"):
+        assign_roles(manifest, None, WHERE_GIVEN.model_copy(update={"each_label": True}))
+    with pytest.raises(ValueError, match="there are 2 images labelled crack, too few"):
+        assign_roles(of_sizes([], [1] * 2).assign(source=""), None, WHERE_GIVEN)
+
+
+def test_tiles_of_a_given_test_part_are_its_role():
+    manifest = a_manifest(["normal", "crack"] * 60, np.repeat(np.arange(30), 4), source=["train"] * 80 + ["test"] * 40)
+    table = roles_of(manifest, WHERE_GIVEN.of_photographs())
+    assert ((table["role"] == "test") == (table["source"] == "test")).all()
+    assert table["role"].value_counts().to_dict() == {"train": 68, "test": 40, "validation": 12}
+
+
+def test_a_role_that_may_be_given_cannot_take_the_rest():
+    shares = {"train": 10, "test": "rest"}
+    with pytest.raises(ValidationError, match="test takes the rest of the crack images"):
+        Partition(crack=shares, respect_source={"test": "test"}, where_given=True)
+    shares = {"validation": 10, "test": 5, "train": "rest"}
+    partition = Partition(normal=shares, crack=shares, respect_source={"test": "test"}, where_given=True)
+    manifest = of_sizes([1] * 50, [1] * 50).assign(source=(["test"] * 20 + [""] * 30) * 2)
+    assert roles_of(manifest, partition)["role"].value_counts().to_dict() == {
+        "train": 40, "test": 40, "validation": 20
+    }  # fmt: skip
+
+
+def test_rules_of_before_these_parameters_are_the_same():
+    assert Partition().rule == "fd2470de98bc"
+    assert Partition().of_photographs().rule == "49eaa6155437"
+    assert len({Partition().rule, Partition(where_given=True).rule, Partition(each_label=False).rule}) == 3
+
+
 # --- refusals
 
 

@@ -77,7 +77,15 @@ def test_too_much_that_is_bad_ends_the_run_but_leaves_the_quarantine(workspace, 
     assert len(workspace.ingest(root, parameters={"reading": {"max_bad_share": 0.6}}).manifest) == 2
 
 
-@pytest.mark.parametrize("files", [{}, {"Positive/a.jpg": b"text"}])
+def test_masks_without_photographs_do_not_hide_that_photographs_are_bad(workspace, tmp_path):
+    orphans = {f"masks/{number}.png": mask(8, 8) for number in range(20)}
+    root = write(tmp_path / "root", {**plain(4), "Positive/a.jpg": b"text", "Positive/b.jpg": b"", **orphans})
+    with pytest.raises(ValueError, match=r"2 of 6 files are bad, .* \(20 orphan mask, 1 empty, 1 not an image\)"):
+        workspace.ingest(root, parameters={"reading": {"max_bad_share": 0.3}})
+    assert len(workspace.ingest(root, parameters={"reading": {"max_bad_share": 0.4}}).quarantine) == 22
+
+
+@pytest.mark.parametrize("files", [{}, {"Positive/a.jpg": b"text"}, {"masks/a.png": b"text"}])
 def test_nothing_left_ends_the_run(workspace, tmp_path, files):
     (tmp_path / "root").mkdir()
     with pytest.raises(ValueError, match="no photograph"):
@@ -251,6 +259,7 @@ def test_a_photograph_in_a_folder_of_masks_is_not_lost_without_a_word(workspace,
 def test_wrong_parameters_are_found_before_anything_runs(workspace, tmp_path):
     for changed, message in (
         ({"image": {"size": 4}}, "size"),
+        ({"reading": {"max_pixels": 10**9}}, "max_pixels"),
         ({"image": {"mode": "gray"}}, "'grey' or 'rgb'"),
         ({"reading": {"max_bad_share": 2}}, "max_bad_share"),
         ({"reading": {"chunks": 2}}, "chunks"),

@@ -8,22 +8,23 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from crack_pipeline.imaging import near_duplicates, tiling
-from crack_pipeline.imaging.decoding import Undecodable, decode, decode_mask, prepare
+from crack_pipeline.imaging.decoding import Mode, Undecodable, decode, header_size, prepare
+from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED, PhotographChunk
 from crack_pipeline.imaging.stack import ImageChunk
-from crack_pipeline.pipelines.ingestion.listing import REJECTED, Source
-from crack_pipeline.pipelines.ingestion.parameters import Image, MaskValues, Preset, Reading, Tiling
+from crack_pipeline.pipelines.ingestion.listing import MASK, NO_MASK, REJECTED, Source
+from crack_pipeline.pipelines.ingestion.masks import MASK_VALUES, check_mask, read_mask
+from crack_pipeline.pipelines.ingestion.ordered import Hold, in_order
+from crack_pipeline.pipelines.ingestion.parameters import Image, Preset, Reading, Tiling
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,9 @@ INDEX = ("image_id", "photo_id", "photo", "label", "width", "height", "crack_pix
 PHOTOS = ("photo_id", "path", "label", "mask_path", "source", "width", "height")
 DOUBTFUL = "doubtful"
 
+# Pillow's copy and the array, which both exist for a moment; a picture that is turned upright needs no more
+_BYTES_PER_PIXEL = 8
 _SECONDS_BETWEEN_REPORTS = 5.0
-T = TypeVar("T")
 R = TypeVar("R")
 
 
@@ -45,7 +47,9 @@ class Developed:
     photo_id
         Hash of the file's bytes: BLAKE2b of 16 bytes, in hexadecimal.
     images
-        (n, size, size) or (n, size, size, 3) uint8: the photograph, or its tiles.
+        n arrays (H, W) or (H, W, 3) uint8: the photograph, or its tiles.
+    masks
+        Their masks, n arrays (H, W) uint8 of `BACKGROUND`, `CRACK` and `IGNORED`; None if they are not stored.
     thumbnail
         (T, T) uint8 grey, the whole photograph, for its fingerprint.
     width, height
@@ -57,12 +61,51 @@ class Developed:
     """
 
     photo_id: str
-    images: NDArray[np.uint8]
+    images: list[NDArray[np.uint8]]
+    masks: list[NDArray[np.uint8]] | None
     thumbnail: NDArray[np.uint8]
     width: int
     height: int
     label: str | None
     index: list[tuple[str, str | None, int, int, int | None]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the images and masks."""
+        return sum(array.nbytes for array in (*self.images, *(self.masks or ())))
+
+
+def open_photograph(source: Source, path: str, *, mode: Mode, reading: Reading) -> tuple[str, NDArray[np.uint8]]:
+    """Read and decode one photograph, in its own size.
+
+    Parameters
+    ----------
+    source
+        Where the file is read from.
+    path
+        Of the file, as ``source`` lists it.
+    mode
+        ``grey`` or ``rgb``.
+    reading
+        The limits.
+
+    Returns
+    -------
+    photo_id : str
+        Hash of the file's bytes: BLAKE2b of 16 bytes, in hexadecimal.
+    pixels : ndarray of uint8
+        (H, W) if grey, (H, W, 3) otherwise.
+
+    Raises
+    ------
+    Undecodable
+        If the file cannot be read or decoded, or the photograph is too large or too small; its kind and reason
+        are those of the quarantine.
+    """
+    result = _attempt(lambda: _opened(_read(source, path), mode, reading))
+    if isinstance(result, Undecodable):
+        raise result
+    return result
 
 
 def develop(
@@ -90,29 +133,26 @@ def develop(
     Undecodable
         If the photograph or its mask cannot be used.
     """
-    photo_id = hashlib.blake2b(data, digest_size=16).hexdigest()
-    pixels = decode(data, mode=image.mode, max_pixels=reading.max_pixels)
+    if image.masks and mask is None and label != "normal":
+        raise Undecodable(NO_MASK, "no mask, and " + (f"its folder says {label}" if label else "no label either"))
+    photo_id, pixels = _opened(data, image.mode, reading)
     height, width = pixels.shape[:2]
-    if min(height, width) < reading.min_side:
-        raise Undecodable("too small", f"{width} × {height} px; at least {reading.min_side} px each way are needed")
-    crack, ignored = (
-        _read_mask(mask, (height, width), preset.mask_values, reading) if mask is not None else (None, None)
-    )
-    crack_pixels = int(crack.sum()) if crack is not None else None
+    meaning = _mask(mask, (height, width), label, preset=preset, image=image, reading=reading)
+    crack_pixels = int(np.count_nonzero(meaning == CRACK)) if meaning is not None else None
     if preset.label_from == "mask" and crack_pixels is not None:
         label = "crack" if crack_pixels else "normal"
     thumbnail = prepare(pixels, near_duplicates.THUMBNAIL_SIZE, "grey")
     if preset.tiling is None:
-        images = _sized(pixels, image)[None]
+        images, masks = [_sized(pixels, image)], [meaning] if meaning is not None else []
         index = [(photo_id, label, width, height, crack_pixels)]
     else:
-        images, index = _tile(pixels, crack, ignored, photo_id, preset.tiling, image)
-    return Developed(photo_id, images, thumbnail, width, height, label, index)
+        images, masks, index = _tile(pixels, meaning, photo_id, preset.tiling, image)
+    return Developed(photo_id, images, masks if image.masks else None, thumbnail, width, height, label, index)
 
 
 def develop_all(
     source: Source, photographs: pd.DataFrame, *, preset: Preset, image: Image, reading: Reading
-) -> Iterator[ImageChunk]:
+) -> Iterator[ImageChunk | PhotographChunk]:
     """Decode photographs chunk by chunk, in their order, several at a time.
 
     Parameters
@@ -126,15 +166,18 @@ def develop_all(
 
     Yields
     ------
-    ImageChunk
-        At least one; the last says so. No more than a few chunks are in memory at a time.
+    ImageChunk or PhotographChunk
+        At least one; the last says so. No more than a few chunks are in memory at a time, nor more than
+        ``reading.room`` bytes of pictures on their way into one.
     """
-    rows = photographs[["path", "label", "mask_path", "source"]].astype(object)
+    rows = photographs.assign(size=photographs.get("size", 0))
+    rows = rows[["path", "label", "mask_path", "source", "size"]].astype(object)
     rows = rows.where(rows.notna(), None)
     work = partial(_develop_row, source=source, preset=preset, image=image, reading=reading)
     progress = _Progress(len(rows))
     chunk = _Collector(image)
-    for row, result in _in_order(work, rows.itertuples(index=False, name=None), reading.workers):
+    items = rows.itertuples(index=False, name=None)
+    for row, result in in_order(work, items, workers=reading.workers, room=reading.room):
         chunk.add(row, result)
         progress.step()
         if chunk.files >= reading.chunk or chunk.bytes >= reading.chunk_bytes:
@@ -144,19 +187,26 @@ def develop_all(
 
 
 def _develop_row(
-    row: tuple[Any, ...], *, source: Source, preset: Preset, image: Image, reading: Reading
+    row: tuple[Any, ...], hold: Hold, *, source: Source, preset: Preset, image: Image, reading: Reading
 ) -> Developed | Undecodable:
-    path, label, mask_path, _ = row
-    try:
-        data = source.read(path)
-    except Exception as error:  # an object store raises anything
-        return Undecodable("unreadable", f"cannot be read: {error}")
-    try:
-        mask = source.read(mask_path) if mask_path else None
-    except Exception as error:
-        return Undecodable("mask", f"its mask {mask_path} cannot be read: {error}")
-    try:
+    path, label, mask_path, _, size = row
+
+    def work() -> Developed:
+        hold(size)
+        data = _read(source, path)
+        mask = _read_mask_file(source, mask_path) if mask_path else None
+        hold(len(data) + len(mask or b"") + _BYTES_PER_PIXEL * min(_pixels(data), reading.max_pixels))
         return develop(data, mask, label, preset=preset, image=image, reading=reading)
+
+    result = _attempt(work)
+    hold(result.nbytes if isinstance(result, Developed) else 0)
+    return result
+
+
+def _attempt(work: Callable[[], R]) -> R | Undecodable:
+    """Give the result, or why there is none."""
+    try:
+        return work()
     except Undecodable as why:
         return Undecodable(why.kind, why.reason)  # without the traceback, which would keep the pixels alive
     except MemoryError:
@@ -165,32 +215,59 @@ def _develop_row(
         return Undecodable("damaged", f"cannot be decoded: {error}")
 
 
-def _read_mask(
-    data: bytes, shape: tuple[int, int], values: MaskValues, reading: Reading
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where the mask says crack, and where it says nothing; both (H, W)."""
+def _read(source: Source, path: str) -> bytes:
     try:
-        mask, lossy = decode_mask(data, max_pixels=reading.max_pixels)
+        return source.read(path)
+    except Exception as error:  # an object store raises anything
+        raise Undecodable("unreadable", f"cannot be read: {error}") from None
+
+
+def _read_mask_file(source: Source, path: str) -> bytes:
+    try:
+        return source.read(path)
+    except Exception as error:
+        raise Undecodable(MASK, f"its mask {path} cannot be read: {error}") from None
+
+
+def _pixels(data: bytes) -> int:
+    width, height = header_size(data) or (0, 0)
+    return width * height
+
+
+def _opened(data: bytes, mode: Mode, reading: Reading) -> tuple[str, NDArray[np.uint8]]:
+    photo_id = hashlib.blake2b(data, digest_size=16).hexdigest()
+    pixels = decode(data, mode=mode, max_pixels=reading.max_pixels)
+    height, width = pixels.shape[:2]
+    if min(height, width) < reading.min_side:
+        raise Undecodable("too small", f"{width} × {height} px; at least {reading.min_side} px each way are needed")
+    return photo_id, pixels
+
+
+def _mask(
+    data: bytes | None,
+    shape: tuple[int, int],
+    label: str | None,
+    *,
+    preset: Preset,
+    image: Image,
+    reading: Reading,
+) -> NDArray[np.uint8] | None:
+    """Say what is known of every pixel; None if there is no mask and none is needed."""
+    if data is None:
+        return np.zeros(shape, np.uint8) if image.masks else None
+    try:
+        mask = read_mask(data, shape, preset.mask_values, reading)
     except Undecodable as why:
-        raise Undecodable("mask", f"its mask: {why.reason}") from None
-    if mask.shape != shape:
-        raise Undecodable(
-            "mask",
-            f"its mask is {mask.shape[1]} × {mask.shape[0]} px, the photograph {shape[1]} × {shape[0]} px",
-        )
-    if values.crack is not None:
-        crack = np.isin(mask, values.crack)
-    elif not lossy and mask.max(initial=0) <= 1:
-        crack = mask == 1
-    else:
-        crack = mask >= values.threshold
-    ignored = np.isin(mask, values.ignored)
-    return crack & ~ignored, ignored
+        if why.kind == MASK_VALUES and preset.label_from == "folder" and not image.masks:
+            return None  # the folder gives the label, so that nothing depends on what the values mean
+        raise
+    check_mask(mask, label, preset, stored=image.masks)
+    return mask
 
 
 def _sized(pixels: NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
     height, width = pixels.shape[:2]
-    if not image.resize and (height, width) != (image.size, image.size):
+    if image.size is not None and not image.resize and (height, width) != (image.size, image.size):
         raise Undecodable(
             "too small" if min(height, width) < image.size else "size",
             f"{width} × {height} px, and resize is false: {image.size} × {image.size} px are wanted",
@@ -199,13 +276,8 @@ def _sized(pixels: NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
 
 
 def _tile(
-    pixels: NDArray[np.uint8],
-    crack: NDArray[np.bool_] | None,
-    ignored: NDArray[np.bool_] | None,
-    photo_id: str,
-    cutting: Tiling,
-    image: Image,
-) -> tuple[NDArray[np.uint8], list[tuple[str, str | None, int, int, int | None]]]:
+    pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None, photo_id: str, cutting: Tiling, image: Image
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]], list[tuple[str, str | None, int, int, int | None]]]:
     """Cut tiles and leave the doubtful ones out; without a mask keep all, unlabelled."""
     size = cutting.size
     corners = tiling.grid(pixels.shape[0], pixels.shape[1], size, cutting.stride, cover=cutting.cover)
@@ -213,30 +285,32 @@ def _tile(
         raise Undecodable("too small", f"{pixels.shape[1]} × {pixels.shape[0]} px; a tile is {size} × {size} px")
     labels: list[str | None] = [None] * len(corners)
     counts: list[int | None] = [None] * len(corners)
-    if crack is not None and ignored is not None:
+    if mask is not None:
+        crack = mask == CRACK
         inside = tiling.count(crack, corners, size)
         around = tiling.count(crack, corners, size, cutting.margin)
-        unknown = tiling.count(ignored, corners, size) > cutting.max_ignored_share * size**2
+        unknown = tiling.count(mask == IGNORED, corners, size) > cutting.max_ignored_share * size**2
         keep = ~unknown & ((around == 0) | (inside >= cutting.min_crack_pixels))
         if not keep.any():
             raise Undecodable(DOUBTFUL, "none of its tiles is clearly normal or clearly a crack")
         corners, inside = corners[keep], inside[keep]
         labels = ["crack" if n else "normal" for n in inside]
         counts = [int(n) for n in inside]
-    tiles = tiling.cut(pixels, corners, size)
-    images = np.stack([_sized(tile, image) for tile in tiles])
+    images = [_sized(tile, image) for tile in tiling.cut(pixels, corners, size)]
+    masks = list(tiling.cut(mask, corners, size)) if mask is not None and image.masks else []
     index = [
         (f"{photo_id}-{y}-{x}", label, size, size, n)
         for (y, x), label, n in zip(corners.tolist(), labels, counts, strict=True)
     ]
-    return images, index
+    return images, masks, index
 
 
 class _Collector:
     """Gathers developed photographs into chunks."""
 
     def __init__(self, image: Image) -> None:
-        self._shape = (image.size, image.size) if image.mode == "grey" else (image.size, image.size, 3)
+        self._image = image
+        self._channels: Literal[1, 3] = 1 if image.mode == "grey" else 3
         self._number = 0
         self._photos_before = 0
         self._clear()
@@ -245,36 +319,46 @@ class _Collector:
         self.files = 0
         self.bytes = 0
         self._images: list[NDArray[np.uint8]] = []
+        self._masks: list[NDArray[np.uint8]] = []
         self._thumbnails: list[NDArray[np.uint8]] = []
         self._index: list[tuple[Any, ...]] = []
         self._photos: list[tuple[Any, ...]] = []
         self._rejected: list[tuple[str, str, str]] = []
 
     def add(self, row: tuple[Any, ...], result: Developed | Undecodable) -> None:
-        path, _, mask_path, source = row
+        path, _, mask_path, source, _ = row
         self.files += 1
         if isinstance(result, Undecodable):
             self._rejected.append((path, result.kind, result.reason))
             return
         photo = self._photos_before + len(self._photos)
-        self._images.append(result.images)
+        self._images += result.images
+        self._masks += result.masks or []
         self._thumbnails.append(result.thumbnail)
-        self.bytes += result.images.nbytes
+        self.bytes += result.nbytes
         self._index += [(image_id, result.photo_id, photo, *rest) for image_id, *rest in result.index]
         self._photos.append((result.photo_id, path, result.label, mask_path, source, result.width, result.height))
 
-    def flush(self, *, last: bool) -> ImageChunk:
+    def flush(self, *, last: bool) -> ImageChunk | PhotographChunk:
         side = near_duplicates.THUMBNAIL_SIZE
         thumbnails = np.stack(self._thumbnails) if self._thumbnails else np.empty((0, side, side), np.uint8)
-        chunk = ImageChunk(
-            images=np.concatenate(self._images) if self._images else np.empty((0, *self._shape), np.uint8),
-            fingerprints=near_duplicates.fingerprint(thumbnails),
-            index=pd.DataFrame(self._index, columns=list(INDEX)).astype({"crack_pixels": "Int64"}),
-            photos=pd.DataFrame(self._photos, columns=list(PHOTOS)),
-            rejected=pd.DataFrame(self._rejected, columns=list(REJECTED)),
-            number=self._number,
-            last=last,
-        )
+        common: dict[str, Any] = {
+            "fingerprints": near_duplicates.fingerprint(thumbnails),
+            "index": pd.DataFrame(self._index, columns=list(INDEX)).astype({"crack_pixels": "Int64"}),
+            "photos": pd.DataFrame(self._photos, columns=list(PHOTOS)),
+            "rejected": pd.DataFrame(self._rejected, columns=list(REJECTED)),
+            "number": self._number,
+            "last": last,
+        }
+        chunk: ImageChunk | PhotographChunk
+        if self._image.size is None:
+            masks = self._masks if self._image.masks else None
+            chunk = PhotographChunk(photographs=self._images, masks=masks, channels=self._channels, **common)
+        else:
+            shape = (self._image.size, self._image.size, *((3,) if self._channels == 3 else ()))
+            chunk = ImageChunk(
+                images=np.stack(self._images) if self._images else np.empty((0, *shape), np.uint8), **common
+            )
         self._number += 1
         self._photos_before += len(self._photos)
         self._clear()
@@ -302,20 +386,3 @@ class _Progress:
     def _report(self, now: float) -> None:
         rate = self._done / max(now - self._start, 1e-3)
         logger.info("decoded %s of %s photographs, %s/s", f"{self._done:,}", f"{self._total:,}", f"{rate:,.0f}")
-
-
-def _in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
-    """Map over threads, in order, with only a few results waiting."""
-    pool = ThreadPoolExecutor(workers)
-    waiting: deque[tuple[T, Future[R]]] = deque()
-    try:
-        for item in items:
-            waiting.append((item, pool.submit(work, item)))
-            if len(waiting) > 4 * workers:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        while waiting:
-            done, future = waiting.popleft()
-            yield done, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)

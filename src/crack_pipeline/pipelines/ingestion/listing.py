@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pandas as pd
 
@@ -14,10 +15,11 @@ from crack_pipeline.pipelines.ingestion.parameters import Part, Preset, plain
 PHOTOGRAPHS = ("path", "label", "mask_path", "source", "size")
 REJECTED = ("path", "kind", "reason")
 
+UNKNOWN, TOO_LARGE = "unknown class", "too large"
+NO_MASK, MASK, MASK_FOLDER = "no mask", "unreadable mask", "mask folder"
+ORPHAN_MASK, AMBIGUOUS_MASK = "orphan mask", "ambiguous mask"
+
 _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
-
-
-MASK_FOLDER = "mask folder"
 
 
 class Source(Protocol):
@@ -37,7 +39,9 @@ def list_files(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Decide what each file is.
 
-    Hidden files and what operating systems leave behind are passed over, and so are masks.
+    Hidden files and what operating systems leave behind are passed over, and so are the files that give the
+    splits. Where labels are wanted, a mask that belongs to no photograph is rejected under its own path, and
+    photographs are rejected that match several masks or share one.
 
     Parameters
     ----------
@@ -48,7 +52,7 @@ def list_files(
     labelled
         Whether labels and masks are wanted. If not, every file that is not a mask is a photograph.
     max_bytes
-        A photograph with more is rejected.
+        A photograph with more, or with a mask with more, is rejected.
 
     Returns
     -------
@@ -58,30 +62,57 @@ def list_files(
     rejected : DataFrame
         ``path``, ``kind``, ``reason``.
     """
-    kept = [file for file in files if not _is_clutter(file[0])]
+    passed_over = set(preset.split_paths) if labelled else set()
+    kept = [file for file in files if not _is_clutter(file[0]) and file[0] not in passed_over]
     layout = _Layout(preset, [path for path, _, kind, _ in kept if not kind] if labelled else [])
+    large = {path for path, size, *_ in kept if size > max_bytes}
     photographs, rejected = [], []
+    matched: Counter[str] = Counter()
     for path, size, kind, reason in kept:
         folder = PurePosixPath(path).parts[:-1]
         if layout.is_mask(folder):
             if not labelled:
                 reason = f"the folder {folder[-1]} holds masks: rename it if these are photographs"
                 rejected.append((path, MASK_FOLDER, reason))
+            elif kind:
+                rejected.append((path, kind, reason))
             continue
+        found = layout.describe(path) if labelled else _Found()
+        matched.update(found.masks)
         if not kind:
-            label, mask, kind, reason = layout.describe(path) if labelled else (None, None, "", "")
+            kind, reason = found.kind, found.reason
         if not kind and size > max_bytes:
-            kind, reason = "too large", f"{size:,} bytes are more than the {max_bytes:,} allowed"
+            kind, reason = TOO_LARGE, f"{size:,} bytes are more than the {max_bytes:,} allowed"
+        if not kind and not large.isdisjoint(found.masks):
+            kind, reason = MASK, f"its mask {found.masks[0]} has more bytes than the {max_bytes:,} allowed"
         if kind:
             rejected.append((path, kind, reason))
         else:
-            photographs.append((path, label, mask, layout.source(folder), size))
+            mask = found.masks[0] if found.masks else None
+            photographs.append((path, found.label, mask, layout.source(folder), size))
+    shared = {
+        path: f"its mask {mask} is that of another photograph, too"
+        for path, _, mask, *_ in photographs
+        if mask and matched[mask] > 1
+    }
+    photographs = [row for row in photographs if row[0] not in shared]
+    rejected += [(path, AMBIGUOUS_MASK, reason) for path, reason in shared.items()]
+    rejected += [(mask, ORPHAN_MASK, "a mask without a photograph") for mask in layout.masks if not matched[mask]]
     return (
         pd.DataFrame(photographs, columns=list(PHOTOGRAPHS)).astype(
             {"path": "str", "label": "str", "mask_path": "str", "source": "str", "size": "int64"}
         ),
         pd.DataFrame(rejected, columns=list(REJECTED)).astype("str"),
     )
+
+
+class _Found(NamedTuple):
+    """What the layout says of a photograph: its label, its mask, or why it cannot be used."""
+
+    label: str | None = None
+    masks: tuple[str, ...] = ()
+    kind: str = ""
+    reason: str = ""
 
 
 class _Layout:
@@ -92,11 +123,13 @@ class _Layout:
         self._parts = [(part, _split(part.images), _split(part.masks)) for part in preset.parts]
         self._mask_folders = {name.lower() for name in preset.mask_folders}
         self._labels: dict[str, str | None] = {}
-        self._masks: dict[str, str] = {}
+        self.masks: list[str] = []
+        self._masks: dict[str, list[str]] = {}
         for path in paths:
             pure = PurePosixPath(path)
             if self.is_mask(pure.parts[:-1]):
-                self._masks.setdefault(_key(pure.parts[:-1], pure.stem), path)
+                self.masks.append(path)
+                self._masks.setdefault(_key(pure.parts[:-1], pure.stem), []).append(path)
 
     def is_mask(self, folder: tuple[str, ...]) -> bool:
         """Whether files of this folder are masks."""
@@ -110,26 +143,28 @@ class _Layout:
         found = self._part(folder)
         return found[0].source if found else ""
 
-    def describe(self, path: str) -> tuple[str | None, str | None, str, str]:
-        """Label, mask, and the kind and reason if it has no place in the layout."""
+    def describe(self, path: str) -> _Found:
+        """Say what a photograph is."""
         pure = PurePosixPath(path)
         folder = pure.parts[:-1]
         if self._preset.label_from == "none":
-            return None, None, "", ""
+            return _Found()
         if self._parts and self._part(folder) is None:
             names = ", ".join(part.images for part in self._preset.parts)
-            return None, None, "unknown class", f"not in a folder of photographs of this data set ({names})"
+            return _Found(kind=UNKNOWN, reason=f"not in a folder of photographs of this data set ({names})")
         label, at = None, len(folder)
         if self._preset.label_from == "folder":
             label, at = self._label(folder)
             if label is None:
                 where = f"the folder {folder[-1]} names no class" if folder else "not in the folder of a class"
-                return None, None, "unknown class", f"{where} ({self._understood()})"
+                return _Found(kind=UNKNOWN, reason=f"{where} ({self._understood()})")
         wanted = list(self._mask_keys(folder, pure.stem, label, at))
-        mask = next((self._masks[key] for key in wanted if key in self._masks), None)
-        if mask is None and self._preset.label_from == "mask":
-            return None, None, "no mask", "no mask" + (f": looked for {wanted[0]}.*" if wanted else "")
-        return label, mask, "", ""
+        masks = tuple(dict.fromkeys(mask for key in wanted for mask in self._masks.get(key, ())))
+        if len(masks) > 1:
+            return _Found(label, masks, AMBIGUOUS_MASK, f"{len(masks)} masks match it: {', '.join(masks)}")
+        if not masks and self._preset.label_from == "mask":
+            return _Found(kind=NO_MASK, reason="no mask" + (f": looked for {wanted[0]}.*" if wanted else ""))
+        return _Found(label, masks)
 
     def _part(self, folder: tuple[str, ...]) -> tuple[Part, int] | None:
         for part, images, _ in self._parts:

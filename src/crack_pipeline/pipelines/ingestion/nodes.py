@@ -9,17 +9,22 @@ import numpy as np
 import pandas as pd
 
 from crack_pipeline.imaging import near_duplicates
-from crack_pipeline.imaging.stack import ImageChunk, ImageStack
+from crack_pipeline.imaging.photograph_stack import PhotographChunk
+from crack_pipeline.imaging.stack import ImageChunk, Stack
 from crack_pipeline.pipelines.ingestion import partition as roles
 from crack_pipeline.pipelines.ingestion.developing import DOUBTFUL, develop_all
-from crack_pipeline.pipelines.ingestion.listing import MASK_FOLDER, REJECTED, Source, list_files
+from crack_pipeline.pipelines.ingestion.listing import MASK_FOLDER, ORPHAN_MASK, REJECTED, Source, list_files
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Duplicates, Image, Presets, Reading
 from crack_pipeline.pipelines.ingestion.partition import Partition
+from crack_pipeline.pipelines.ingestion.splits import SPLIT_LINE, apply_splits
 
 logger = logging.getLogger(__name__)
 
 COPY, CONFLICT = "copy", "conflict"
 HARMLESS = (COPY, DOUBTFUL, MASK_FOLDER)
+# A mask whose photograph is missing spoils nothing that is there, nor does an entry for a part of a data set that is
+# not; where names do not fit each other, the photographs without a mask are what counts.
+NO_PHOTOGRAPH = (ORPHAN_MASK, SPLIT_LINE)
 MANIFEST = {
     "image_id": "str",
     "path": "str",
@@ -76,7 +81,7 @@ def list_new_photographs(
 
 def decode_photographs(
     raw: Source, photographs: pd.DataFrame, dataset: Dataset, presets: Presets, image: Image, reading: Reading
-) -> Iterator[ImageChunk]:
+) -> Iterator[ImageChunk | PhotographChunk]:
     """Decode every photograph once, cut it into tiles where the preset says so, and take its fingerprint.
 
     Parameters
@@ -94,14 +99,14 @@ def decode_photographs(
 
     Yields
     ------
-    ImageChunk
-        Pictures, fingerprints and tables of some hundred photographs; those that cannot be decoded are in its
-        ``rejected``.
+    ImageChunk or PhotographChunk
+        Pictures, their masks where these are stored, fingerprints and tables of some hundred photographs; those
+        that cannot be used are in its ``rejected``.
     """
     yield from develop_all(raw, photographs, preset=presets.named(dataset), image=image, reading=reading)
 
 
-def group_near_duplicates(images: ImageStack, duplicates: Duplicates) -> pd.DataFrame:
+def group_near_duplicates(images: Stack, duplicates: Duplicates) -> pd.DataFrame:
     """Find the photographs that show the same place.
 
     Parameters
@@ -122,15 +127,13 @@ def group_near_duplicates(images: ImageStack, duplicates: Duplicates) -> pd.Data
     return pd.DataFrame({"photo_id": photos["photo_id"], "group": np.asarray(group, np.int64)})
 
 
-def keep_apart(images: ImageStack) -> pd.DataFrame:
+def keep_apart(images: Stack) -> pd.DataFrame:
     """Put every photograph into a group of its own; the table is that of `group_near_duplicates`."""
     photo_id = images.photos["photo_id"]
     return pd.DataFrame({"photo_id": photo_id, "group": np.arange(len(photo_id), dtype=np.int64)})
 
 
-def build_manifest(
-    images: ImageStack, groups: pd.DataFrame, rejected: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def build_manifest(images: Stack, groups: pd.DataFrame, rejected: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Join what is known of every image to one table, and of every file that is left out to another.
 
     Of photographs with the very same bytes the first by path stays. If their labels differ, nobody knows
@@ -173,7 +176,8 @@ def check_quarantine(candidates: pd.DataFrame, quarantine: pd.DataFrame, reading
     candidates
         The manifest so far.
     quarantine
-        ``path``, ``reason``, ``kind``. Byte copies and photographs whose tiles are all doubtful are not bad.
+        ``path``, ``reason``, ``kind``. Byte copies and photographs whose tiles are all doubtful are not bad;
+        masks without a photograph, and entries of split files, do not count at all.
     reading
         ``max_bad_share``.
 
@@ -187,10 +191,11 @@ def check_quarantine(candidates: pd.DataFrame, quarantine: pd.DataFrame, reading
     ValueError
         If nothing is left, or the share of bad files is larger; the message counts the reasons.
     """
-    bad = int((~quarantine["kind"].isin(HARMLESS)).sum())
+    counted = quarantine.loc[~quarantine["kind"].isin(NO_PHOTOGRAPH), "kind"]
+    bad = int((~counted.isin(HARMLESS)).sum())
     photographs = candidates["path"].nunique()
-    files = photographs + len(quarantine)
-    if not files:
+    files = photographs + len(counted)
+    if not photographs and quarantine.empty:
         raise ValueError(
             "there is no photograph under the root: raw_root must name a folder or an archive that holds some "
             "(hidden files and masks do not count)"
@@ -288,6 +293,8 @@ def _list(
             "folders or masks, or run anomaly_predict, which takes photographs without labels"
         )
     photographs, rejected = list_files(raw.list(), preset, labelled=labelled, max_bytes=reading.max_bytes)
+    if labelled:
+        photographs, rejected = apply_splits(photographs, rejected, raw, preset)
     logger.info(
         "%s photographs of %s (%s), %s files rejected unread",
         f"{len(photographs):,}",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator, model_validator
+import psutil
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, field_validator, model_validator
 
 from crack_pipeline.imaging.decoding import HARD_MAX_PIXELS
 
@@ -19,13 +20,26 @@ class Strict(BaseModel):
 class Image(Strict):
     """The form in which pictures are stored."""
 
-    size: int = Field(128, ge=8, le=4096, description="side of the stored square, in px")
+    size: int | None = Field(
+        128, ge=8, le=4096, description="side of the stored square, in px; null keeps every picture at its own size"
+    )
     mode: Literal["grey", "rgb"] = Field("grey", description="one channel (luma) or three")
     resize: bool = Field(
         True,
         description="scale every photograph or tile to the size (by area); false quarantines those that "
         "are not of that size already",
     )
+    masks: bool = Field(
+        False, description="store the mask of every picture, too, and quarantine what has none or a doubtful one"
+    )
+
+    @model_validator(mode="after")
+    def _masks_are_not_scaled(self) -> Image:
+        if self.masks and self.size is not None:
+            raise ValueError(
+                f"masks are stored only with pictures of their own size: masks: true needs size: null, not {self.size}"
+            )
+        return self
 
 
 class Reading(Strict):
@@ -39,9 +53,15 @@ class Reading(Strict):
         None, ge=1, le=256, description="files read at the same time; null for twice the processor's cores"
     )
     max_pixels: int = Field(
-        100_000_000, ge=1, le=HARD_MAX_PIXELS, description="a picture with more is quarantined undecoded"
+        150_000_000, ge=1, le=HARD_MAX_PIXELS, description="a picture with more is quarantined undecoded"
     )
-    max_bytes: int = Field(2**28, ge=1, description="a file with more is quarantined unread")
+    max_bytes: int = Field(2**29, ge=1, description="a file with more is quarantined unread")
+    waiting_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="memory for pictures that are being decoded or wait to be stored, judged by their headers; one "
+        "picture is always let in; null for a quarter of the memory that is free",
+    )
     min_side: int = Field(16, ge=1, description="a picture that is shorter on one side, in px, is quarantined")
     max_bad_share: float = Field(
         0.5,
@@ -55,6 +75,11 @@ class Reading(Strict):
         """Number of threads."""
         return self.threads or 2 * (os.cpu_count() or 1)
 
+    @property
+    def room(self) -> int:
+        """Bytes of pictures that are decoded or wait at a time."""
+        return self.waiting_bytes or int(psutil.virtual_memory().available) // 4
+
 
 class Part(Strict):
     """A folder of photographs beside a folder of their masks."""
@@ -66,16 +91,43 @@ class Part(Strict):
     source: str = Field("", description="what the manifest calls this part, for a split that is given")
 
 
-class MaskValues(Strict):
-    """What the values of a mask mean."""
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
 
-    crack: list[int] | None = Field(
+
+Values = Annotated[list[Annotated[int, Field(ge=0, le=255)]], BeforeValidator(_as_list)]
+
+
+class MaskValues(Strict):
+    """What the values of a mask mean: a value, or a list of values, for each meaning.
+
+    A lossless mask that holds a value without a meaning is quarantined.
+    """
+
+    crack: Values | None = Field(
         None,
-        description="values that mean crack, all others do not; null: every value from the threshold on, and "
-        "in a lossless mask of only 0 and 1 the 1",
+        description="values that mean crack; null: 255, or 1 in a mask of 0 and 1, and in a mask of a lossy format "
+        "(JPEG, WebP) every value from the threshold on",
     )
-    ignored: list[int] = Field([], description="values that say nothing, neither crack nor sound")
-    threshold: int = Field(128, ge=1, le=255, description="least grey value that means crack, where crack is null")
+    background: Values = Field([0], description="values that mean no crack")
+    ignored: Values = Field(
+        [], description="values that say nothing, neither crack nor sound, whatever else they are said to mean"
+    )
+    threshold: int = Field(
+        128, ge=1, le=255, description="least grey value that means crack in a lossy mask, where crack is null"
+    )
+    threshold_lossless: bool = Field(
+        False, description="whether a lossless mask of other grey values is thresholded, too, instead of quarantined"
+    )
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> MaskValues:
+        both = sorted(set(self.crack or ()) & set(self.background))
+        if both:
+            raise ValueError(f"mask_values says of {both[0]} both crack and background")
+        if self.crack is not None and self.threshold_lossless:
+            raise ValueError("threshold_lossless needs crack: null, since the values that mean crack are named")
+        return self
 
 
 class Tiling(Strict):
@@ -113,7 +165,24 @@ class Preset(Strict):
     )
     mask_suffixes: list[str] = Field(["", "_mask"], description="what the name of a mask adds to the photograph's")
     mask_values: MaskValues = Field(default_factory=lambda: MaskValues.model_validate({}))
+    empty_masks: Literal["quarantined", "sound"] = Field(
+        "quarantined",
+        description="where masks are stored and give the label: whether a photograph without a crack in its mask is "
+        "sound, or its mask was perhaps never drawn",
+    )
+    split_files: dict[str, str] | str = Field(
+        {},
+        description="files under the root that say which photographs each given split holds, such as {test: "
+        "splits/test.txt}: a path, a name or a name without its ending a line, or a CSV with a column path, file or "
+        "image and perhaps a column split; a single CSV with a column split may stand alone. They decide the source",
+    )
     tiling: Tiling | None = Field(None, description="cut the photographs into tiles")
+
+    @property
+    def split_paths(self) -> list[str]:
+        """Paths of the files that give the splits."""
+        files = [self.split_files] if isinstance(self.split_files, str) else list(self.split_files.values())
+        return list(dict.fromkeys(files))
 
     @field_validator("classes")
     @classmethod

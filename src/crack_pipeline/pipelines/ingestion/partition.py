@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,16 @@ class Partition(BaseModel):
         description="role of the images of a given split, by the manifest's source, for example "
         "{test: external}; the shares then speak of the other images only",
     )
+    where_given: bool = Field(
+        False,
+        description="with respect_source: a role whose split is given holds exactly those images, and the other roles "
+        "share the rest in their proportions; a split that is not there is drawn, instead of being an error",
+    )
+    each_label: bool = Field(
+        True,
+        description="whether a role must hold images of every label in which it has a share; false: only of the label "
+        "that has more, for tasks that can do without sound images",
+    )
     seed: int = Field(0, ge=0, description="another seed draws other roles")
     by_photograph: bool = Field(
         False, exclude=True, description="set for tiles: the normal shares decide, and no role needs cracks"
@@ -91,17 +101,45 @@ class Partition(BaseModel):
             raise ValueError(f"the fractions sum to {total:.6g}: make them sum to 1, or give one role 'rest'")
         return shares
 
+    @model_validator(mode="after")
+    def _no_rest_is_given(self) -> Partition:
+        given = set(self.respect_source.values()) if self.where_given else set()
+        for label in LABELS:
+            for role, share in getattr(self, label).items():
+                if share == "rest" and role in given:
+                    raise ValueError(
+                        f"{role} takes the rest of the {label} images, but with where_given its images may be given: "
+                        "write fractions, or let another role take the rest"
+                    )
+        return self
+
     @property
     def rule(self) -> str:
         """Short fingerprint of the parameters; two partitions of one rule may be carried on."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        # Without those that came later, where they change nothing: the roles of earlier runs stay
+        later = {"where_given"} if not self.where_given else set()
+        later |= {"each_label"} if self.each_label else set()
+        text = json.dumps(self.model_dump(mode="json", exclude=later), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     def of_photographs(self) -> Partition:
         """Give the partition for tiles: a photograph, with all its tiles, is drawn by the shares of the normal ones."""
         return self.model_copy(update={"crack": self.normal, "by_photograph": True})
 
-    def targets(self, label: Label, n: int) -> dict[Role, int]:
+    def without(self, given: set[Role]) -> Partition:
+        """Give the partition of the images that are left when some roles are given: the others share them."""
+
+        def left(shares: dict[Role, Share]) -> dict[Role, Share]:
+            taken = sum(share for role, share in shares.items() if role in given and isinstance(share, float))
+            return {
+                role: share / (1 - taken) if isinstance(share, float) and share else share
+                for role, share in shares.items()
+                if role not in given
+            }
+
+        return self.model_copy(update={label: left(getattr(self, label)) for label in LABELS})
+
+    def targets(self, label: Label, n: int, *, least: int = 1) -> dict[Role, int]:
         """Say how many images each role should have.
 
         Parameters
@@ -110,12 +148,13 @@ class Partition(BaseModel):
             The label whose shares count.
         n
             Number of images of that label.
+        least
+            Images that every role but ``left_out`` is to have, however small its fraction: 0 or 1.
 
         Returns
         -------
         dict of str to int
-            A number for each role that has a share above 0; they sum to ``n``. Every role but ``left_out``
-            is to have at least one image, however small its fraction.
+            A number for each role that has a share above 0; they sum to ``n``, if there is such a role.
 
         Raises
         ------
@@ -123,12 +162,12 @@ class Partition(BaseModel):
             If there are too few images; the message says how many there are.
         """
         shares = {role: share for role in ROLES if (share := getattr(self, label).get(role, 0)) != 0}
-        if n == 0:
+        if n == 0 or not shares:
             return dict.fromkeys(shares, 0)
         wanted = {role: s * n if isinstance(s, float) else s for role, s in shares.items() if s != "rest"}
         rest = n - sum(wanted.values())
         wanted |= {role: rest for role, share in shares.items() if share == "rest"}
-        needed = [role for role in wanted if role != "left_out"]
+        needed = [role for role in wanted if role != "left_out" and least]
         if len(needed) > n or min(wanted.values()) < -1e-6 or any(wanted[role] < 1e-6 for role in needed):
             listed = ", ".join(f"{role} {share}" for role, share in shares.items())
             raise ValueError(
@@ -186,6 +225,9 @@ def assign_roles(manifest: pd.DataFrame, known: pd.DataFrame | None, partition: 
     others are left out.
     """
     table = _checked(manifest, partition)
+    if partition.where_given:
+        given = {role for source, role in partition.respect_source.items() if (table["source"] == source).any()}
+        partition = partition.without(given)
     _take_known_and_given_roles(table, known, partition)
     _settle_agreeing_groups(table, partition)
     _settle_torn_groups(table)
@@ -273,7 +315,7 @@ def _checked(manifest: pd.DataFrame, partition: Partition) -> pd.DataFrame:
     _refuse(table.loc[table["image_id"].duplicated(), "image_id"], "image {1} is listed twice in the manifest")
     odd = table.loc[~table["label"].isin(LABELS)].set_index("image_id")["label"]
     _refuse(odd, f"image {{0}} has the label {{1!r}}, but a role needs one of {', '.join(LABELS)}")
-    if partition.respect_source:
+    if partition.respect_source and not partition.where_given:
         sources = sorted(set(table["source"].dropna()))
         for source in partition.respect_source:
             if source not in sources:
@@ -300,8 +342,22 @@ def _take_known_and_given_roles(table: pd.DataFrame, known: pd.DataFrame | None,
     table["given"] = False
     if partition.respect_source:
         by_source = table["source"].map(partition.respect_source).astype(object)
+        if partition.where_given:
+            known_role, given = table["role"], by_source.dropna().unique()
+            table["role"] = known_role.mask(known_role.isin(given))
+            table["role"] = by_source.fillna(table["role"])
+            changed = int((known_role.notna() & (known_role != table["role"])).sum())
+            if changed:
+                logger.warning("the given splits have changed, and %s images lose their earlier role", f"{changed:,}")
         table["role"] = table["role"].fillna(by_source)
         table["given"] = table["group"].isin(table.loc[by_source.notna(), "group"])
+        if partition.where_given:
+            copies = table["given"] & table["role"].isna()
+            table.loc[copies, "role"] = "left_out"
+            if copies.any():
+                logger.warning(
+                    "%s images are left out: they have near-duplicates in a given split", f"{int(copies.sum()):,}"
+                )
 
 
 def _settle_agreeing_groups(table: pd.DataFrame, partition: Partition) -> None:
@@ -352,11 +408,18 @@ def _draw(table: pd.DataFrame, partition: Partition) -> None:
     drawn = table[~table["given"]]
     free = drawn[drawn["role"].isna()]
     roles = [role for role in HELD_OUT_FIRST if any(getattr(partition, x).get(role, 0) != 0 for x in LABELS)]
+    if not roles:
+        table.loc[free.index, "role"] = "left_out"
+        if len(free):
+            logger.warning("%s images are left out: no given split names them, and all are given", f"{len(free):,}")
+        return
     total = np.array([(drawn["label"] == label).sum() for label in LABELS])
-    normal = partition.targets("normal", int(total[0]))
+    main = 0 if partition.by_photograph else int(total.argmax())
+    spared = [label != main and (partition.by_photograph or not partition.each_label) for label in (0, 1)]
+    normal = partition.targets("normal", int(total[0]), least=int(not spared[0]))
     targets = [normal, {role: round(n * total[1] / max(total[0], 1)) for role, n in normal.items()}]
     if not partition.by_photograph:
-        targets[1] = partition.targets("crack", int(total[1]))
+        targets[1] = partition.targets("crack", int(total[1]), least=int(not spared[1]))
     allowed = np.array([[role in of_label for role in roles] for of_label in targets])
     done = np.array([[((drawn["label"] == x) & (drawn["role"] == role)).sum() for role in roles] for x in LABELS])
     missing = np.array([[of_label.get(role, 0) for role in roles] for of_label in targets]) - done
@@ -372,9 +435,8 @@ def _draw(table: pd.DataFrame, partition: Partition) -> None:
     sizes = groups[list(LABELS)].to_numpy()
     chosen = _fill(sizes, missing, allowed, weights=1 / np.maximum(total, 1) ** 2)
     needed = allowed & (np.array(roles) != "left_out")
-    if partition.by_photograph:
-        needed[1] = False
-        targets[1] = {}
+    needed[spared] = False
+    targets = [{} if spare else of_label for of_label, spare in zip(targets, spared, strict=True)]
     _fill_empty(chosen, sizes, missing, needed & (total > 0)[:, None] & (done == 0))
     role_of_group = pd.Series([roles[k] if k >= 0 else "left_out" for k in chosen], groups.index, dtype=object)
     table.loc[free.index, "role"] = free["group"].map(role_of_group)
@@ -446,7 +508,7 @@ def _refuse_empty_roles(table: pd.DataFrame, roles: list[Role], targets: list[di
     """Raise if a role that is to have images has none, naming what there is."""
     for label, of_label in zip(LABELS, targets, strict=True):
         images = table[table["label"] == label]
-        if images.empty:
+        if images.empty and of_label:
             logger.warning("the manifest has no image labelled %s", label)
         for role, wanted in of_label.items():
             if wanted and role != "left_out" and not (images["role"] == role).any():
