@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from crack_pipeline.evaluation import detection_figures as figures
+from crack_pipeline.evaluation import detection_figures, figures
 from crack_pipeline.evaluation.metrics import metrics_table
 from crack_pipeline.evaluation.scores import BASELINE
 from crack_pipeline.imaging.stack import ImageStack
@@ -44,7 +44,7 @@ def draw_histogram(
     """Draw how the scores of each set lie about the threshold."""
     name = str(score_choice["name"])
     tables = {s: _renamed(test_scores[test_scores["role"] == role], name) for s, role in SETS.items()}
-    return figures.score_histogram(
+    return detection_figures.score_histogram(
         {s: table for s, table in tables.items() if len(table)}, thresholds[name], score_name=name
     )
 
@@ -85,7 +85,7 @@ def draw_examples(
 def draw_evaluation(new_scores: pd.DataFrame, detector: Weights) -> tuple[Figure, Figure]:
     """Draw ROC curves and score histogram of an evaluation."""
     name = detector.facts["name"]
-    histogram = figures.score_histogram(
+    histogram = detection_figures.score_histogram(
         {"evaluation": _renamed(new_scores, name)}, detector.facts["thresholds"][name], score_name=name
     )
     return _roc(new_scores, name, detector.facts["thresholds"]), histogram
@@ -172,7 +172,7 @@ def _renamed(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _roc(table: pd.DataFrame, name: str, thresholds: Mapping[str, float]) -> Figure:
     names = dict.fromkeys([name, PUBLISHED, BASELINE])
-    return figures.roc_curves(
+    return detection_figures.roc_curves(
         {n: _renamed(table, n) for n in names}, thresholds={n: thresholds[n] for n in names}, dashed={BASELINE}
     )
 
@@ -200,7 +200,7 @@ def _samples(table: pd.DataFrame, detector: Weights, images: ImageStack, plan: P
             maps = interpolate(score.map(seen, expected), size=seen.shape[-2:], mode="bilinear").cpu()
         for photograph, reconstruction, error in zip(_pixels(seen), _pixels(expected), maps[:, 0], strict=True):
             entry = table.iloc[len(samples)]
-            text = figures.caption(str(entry["path"]), float(entry[name]), threshold)
+            text = detection_figures.caption(str(entry["path"]), float(entry[name]), threshold)
             samples.append(figures.Sample([photograph, reconstruction, error.numpy()], text))
     return samples
 
