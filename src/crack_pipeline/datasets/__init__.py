@@ -6,6 +6,7 @@ from crack_pipeline.datasets.folder import FolderDataset
 from crack_pipeline.datasets.image_stack import ImageStackDataset
 from crack_pipeline.datasets.model_json import ModelJSONDataset
 from crack_pipeline.datasets.optional import OptionalParquetDataset
+from crack_pipeline.datasets.pretrained import PretrainedEncodersDataset
 from crack_pipeline.datasets.raw_root import RawRootDataset
 from crack_pipeline.datasets.rendered_folder import RenderedFolderDataset
 from crack_pipeline.datasets.safetensors import SafetensorsDataset
@@ -17,6 +18,7 @@ __all__ = [
     "ImageStackDataset",
     "ModelJSONDataset",
     "OptionalParquetDataset",
+    "PretrainedEncodersDataset",
     "RawRootDataset",
     "RenderedFolderDataset",
     "SafetensorsDataset",

@@ -1,0 +1,58 @@
+"""What every segmenter does around its network: standardise, pad to the network's stride, crop back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+
+class AnySize(nn.Module, ABC):
+    """A segmenter of images of any size, from 1 × 1 px on.
+
+    Parameters
+    ----------
+    stride
+        The network takes images whose sides are multiples of it; others are padded below and on the right by
+        repeating their last row and column.
+    mean, deviation
+        One value for all channels or one a channel: what the network expects to be subtracted from images in
+        [0, 1], and to divide them by.
+    """
+
+    def __init__(self, stride: int, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        super().__init__()
+        self.stride = stride
+        scale = 1 / torch.tensor(deviation).view(1, -1, 1, 1)
+        self._scale: Tensor
+        self._shift: Tensor
+        self.register_buffer("_scale", scale, persistent=False)
+        self.register_buffer("_shift", -torch.tensor(mean).view(1, -1, 1, 1) * scale, persistent=False)
+
+    @abstractmethod
+    def logits(self, images: Tensor) -> Tensor:
+        """Give logits (N, 1, H, W) of standardised images (N, C, H, W); H and W are multiples of the stride."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the log-odds of a crack.
+
+        Parameters
+        ----------
+        images
+            (N, C, H, W), float in [0, 1]; any H and W from 1 on.
+
+        Returns
+        -------
+        Tensor
+            (N, 1, H, W), of the dtype of the images, whatever autocast computes in.
+        """
+        height, width = images.shape[-2:]
+        below, right = -height % self.stride, -width % self.stride
+        standardised = torch.addcmul(self._shift, images, self._scale)
+        if below or right:
+            standardised = pad(standardised, (0, right, 0, below), mode="replicate")
+            return self.logits(standardised)[..., :height, :width].to(images.dtype)
+        return self.logits(standardised).to(images.dtype)
