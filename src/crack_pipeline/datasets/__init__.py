@@ -10,6 +10,7 @@ from crack_pipeline.datasets.pretrained import PretrainedEncodersDataset
 from crack_pipeline.datasets.raw_root import RawRootDataset
 from crack_pipeline.datasets.rendered_folder import RenderedFolderDataset
 from crack_pipeline.datasets.safetensors import SafetensorsDataset
+from crack_pipeline.datasets.segmentation_folder import SegmentationFolderDataset
 
 __all__ = [
     "AnnouncedCSVDataset",
@@ -22,4 +23,5 @@ __all__ = [
     "RawRootDataset",
     "RenderedFolderDataset",
     "SafetensorsDataset",
+    "SegmentationFolderDataset",
 ]

@@ -1,0 +1,346 @@
+"""Masks, pictures and a table of segmented photographs, written as they come."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import shutil
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+from kedro.io import AbstractDataset
+from kedro.io.core import DatasetError
+
+from crack_pipeline.imaging.camera import check_quality, encode_jpeg, encode_png
+from crack_pipeline.imaging.segmented import Segmentation, SegmentedChunk, SegmentedPhotograph, shrink_to
+
+logger = logging.getLogger(__name__)
+
+PHOTOGRAPHS, REJECTED = "photographs.jsonl", "rejected.jsonl"
+MASKS, OVERLAYS, PROBABILITIES = "masks", "overlays", "probabilities"
+
+_FILES = ("mask", "overlay", "probability")
+_PART = ".part"
+_LONGEST_NAME = 200
+_UNSAFE = frozenset('<>:"\\|?*%~')
+
+
+class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
+    """A folder of what a segmentation found.
+
+    ``masks/<path>.png``
+        8 bit grey, of the size of the photograph: 255 where there is a crack, 0 elsewhere.
+    ``overlays/<path>.jpg``
+        RGB, shrunk to bounded size.
+    ``probabilities/<path>.png``
+        8 bit grey, where the chunks bring them: the probability in 256 levels.
+    ``photographs.jsonl``, ``rejected.jsonl``
+        A JSON object per line and photograph; the first names the files above.
+
+    ``<path>`` is that of the photograph with its ending, so that ``a.jpg`` and ``a.png`` do not meet. What could lead
+    out of the folder, or what a file system does not take, is written as ``%`` and its code.
+
+    A generator node gives one `SegmentedChunk` after another. They go into ``<folder>.unfinished``, which takes the
+    folder's place when the last one is written: a finished folder is all of one run. After a kill, or on a full disk,
+    the earlier folder is as it was, and every photograph that was finished lies in ``<folder>.unfinished``, whole and
+    with its line in the table, until the next run begins anew there.
+
+    Parameters
+    ----------
+    filepath
+        The folder, on this machine. One that holds other files is never replaced.
+    overlay_side
+        Most px along the longer side of an overlay.
+    jpeg_quality
+        Of the overlays, 1 to 100.
+    metadata
+        For other tools; ignored here.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        overlay_side: int = 2048,
+        jpeg_quality: int = 88,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        if "://" in filepath and not filepath.startswith("file://"):
+            raise DatasetError(f"masks are written to a folder of this machine, not to {filepath}")
+        if not 1 <= overlay_side <= 65_500:
+            raise DatasetError(f"overlay_side must lie between 1 and 65,500 px, as JPEG has it, not {overlay_side}")
+        try:
+            check_quality(jpeg_quality)
+        except ValueError as error:
+            raise DatasetError(str(error)) from error
+        self._folder = Path(filepath.removeprefix("file://"))
+        self._overlay_side, self._jpeg_quality = overlay_side, jpeg_quality
+        self._writer: _Writer | None = None
+        self.metadata = metadata
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_writer": None}
+
+    def load(self) -> Segmentation:
+        """Read the tables.
+
+        Raises
+        ------
+        DatasetError
+            If there is no finished segmentation; the message says where an unfinished one lies.
+        """
+        self._finish_swap()
+        if not self._exists():
+            place = f"; what a run did before it ended is in {self._unfinished}" if self._unfinished.exists() else ""
+            raise DatasetError(f"there is no finished segmentation in {self._folder}{place}")
+        rows = _read_lines(self._folder / PHOTOGRAPHS)
+        columns = list(dict.fromkeys(["path", *(name for row in rows for name in row), *_FILES]))
+        rejected = pd.DataFrame(_read_lines(self._folder / REJECTED), columns=["path", "kind", "reason"])
+        return Segmentation(pd.DataFrame(rows, columns=columns), rejected)
+
+    def save(self, data: SegmentedChunk) -> None:
+        """Write a chunk; the last one puts the new folder in the place of the earlier one.
+
+        Raises
+        ------
+        DatasetError
+            If a chunk is missing, a photograph comes twice or has a mask that is none, or the disk is full or cannot
+            be written. What was finished before stays, and so does the earlier folder.
+        """
+        try:
+            if data.number == 0:
+                self._begin()
+            if self._writer is None or self._writer.chunks != data.number:
+                raise DatasetError(f"chunk {data.number} of a segmentation came out of turn: run the pipeline again")
+            self._writer.append(data)
+            if data.last:
+                done = self._writer.photographs
+                self._writer.close()
+                self._swap()
+                logger.info("masks, overlays and table of %s photographs are in %s", f"{done:,}", self._folder)
+        except OSError as error:
+            raise DatasetError(self._explain(error)) from error
+
+    @property
+    def _unfinished(self) -> Path:
+        return self._folder.with_name(f"{self._folder.name}.unfinished")
+
+    @property
+    def _old(self) -> Path:
+        return self._folder.with_name(f".{self._folder.name}.old")
+
+    def _begin(self) -> None:
+        self._finish_swap()
+        for folder in (self._folder, self._unfinished):
+            foreign = _foreign(folder)
+            if foreign is not None:
+                raise DatasetError(
+                    f"{folder} holds files that are no segmentation ({foreign}, …) and is not replaced; "
+                    "move them away or write to another folder"
+                )
+        if self._writer is not None:
+            self._writer.close()
+        if self._unfinished.exists():
+            shutil.rmtree(self._unfinished)
+        self._unfinished.mkdir(parents=True)
+        self._writer = _Writer(self._unfinished, self._overlay_side, self._jpeg_quality)
+
+    def _swap(self) -> None:
+        self._writer = None
+        if self._folder.exists():
+            self._folder.rename(self._old)
+        self._unfinished.rename(self._folder)
+        self._finish_swap()
+
+    def _finish_swap(self) -> None:
+        """Bring the folders in order after a run that was killed in the middle of a swap."""
+        if self._old.exists():
+            if self._folder.exists():
+                shutil.rmtree(self._old)
+            else:
+                self._old.rename(self._folder)
+
+    def _explain(self, error: OSError) -> str:
+        done = self._writer.photographs if self._writer is not None else 0
+        kept = f"{done:,} photographs are finished, in {self._unfinished}"
+        if self._exists():
+            kept += f"; the earlier segmentation in {self._folder} is untouched"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(self._folder.parent).free // 2**20
+            return f"the disk of {self._folder.parent} is full ({free:,} MiB free): {kept}"
+        return f"the segmentation cannot be written to {self._unfinished}: {error}; {kept}"
+
+    def _exists(self) -> bool:
+        return any((folder / PHOTOGRAPHS).is_file() for folder in (self._folder, self._old))
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "filepath": str(self._folder),
+            "overlay_side": self._overlay_side,
+            "jpeg_quality": self._jpeg_quality,
+        }
+
+
+class _Writer:
+    """A segmentation being written."""
+
+    def __init__(self, folder: Path, overlay_side: int, jpeg_quality: int) -> None:
+        self.chunks = self.photographs = 0
+        self._folder, self._overlay_side, self._jpeg_quality = folder, overlay_side, jpeg_quality
+        self._names = _Names()
+        self._table, self._rejected = _Lines(folder / PHOTOGRAPHS), _Lines(folder / REJECTED)
+
+    def append(self, chunk: SegmentedChunk) -> None:
+        for photograph in chunk.photographs:
+            self._write(photograph)
+            self.photographs += 1
+        self._rejected.append(
+            [dict(zip(("path", "kind", "reason"), row, strict=True)) for row in chunk.rejected],
+        )
+        self.chunks += 1
+
+    def close(self) -> None:
+        self._table.close()
+        self._rejected.close()
+
+    def _write(self, photograph: SegmentedPhotograph) -> None:
+        _check(photograph)
+        name = self._names.of(photograph.path)
+        contents: dict[str, tuple[str, bytes]] = {
+            "mask": (f"{MASKS}/{name}.png", encode_png(photograph.mask == 1)),
+        }
+        if photograph.probability is not None:
+            contents["probability"] = (f"{PROBABILITIES}/{name}.png", encode_png(photograph.probability))
+        if photograph.overlay is not None:
+            overlay = encode_jpeg(shrink_to(photograph.overlay, self._overlay_side), self._jpeg_quality)
+            contents["overlay"] = (f"{OVERLAYS}/{name}.jpg", overlay)
+        files = {kind: contents[kind][0] if kind in contents else None for kind in _FILES}
+        try:
+            for file, content in contents.values():
+                self._put(file, content)
+            self._table.append([{"path": photograph.path, **photograph.facts, **files}])
+        except BaseException:
+            for file, _ in contents.values():
+                (self._folder / file).unlink(missing_ok=True)
+            raise
+
+    def _put(self, file: str, content: bytes) -> None:
+        """Write one file whole or not at all."""
+        path = self._folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}{_PART}")
+        try:
+            part.write_bytes(content)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+class _Lines:
+    """A table of JSON lines that grows by whole lines only."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: BinaryIO = path.open("wb", buffering=0)
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        lines = memoryview("".join(json.dumps(dict(row), default=_plain) + "\n" for row in rows).encode())
+        end = self._file.tell()
+        try:
+            while lines:
+                lines = lines[self._file.write(lines) :]
+        except BaseException:
+            self._file.seek(end)
+            self._file.truncate()
+            raise
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Names:
+    """Names of files for photographs: inside the folder, taken by every file system, and never the same twice."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+        self._taken: set[str] = set()
+
+    def of(self, path: str) -> str:
+        *folders, last = path.split("/")
+        name = "/".join([*(_safe(folder, folder=True) for folder in folders), _safe(last)])
+        if name in self._given:
+            raise DatasetError(f"the photograph {path} was segmented twice in one run")
+        self._given.add(name)
+        # Some file systems know no case and only one form of accents.
+        if _plainest(name) in self._taken:
+            name += f"~{_hash(path)}"
+        self._taken.add(_plainest(name))
+        return name
+
+
+def _safe(part: str, *, folder: bool = False) -> str:
+    """Write a part of a path so that any file system takes it; different parts stay different."""
+    wrong = {at for at, character in enumerate(part) if character in _UNSAFE or not character.isprintable()}
+    if part.endswith((".", " ")):
+        wrong.add(len(part) - 1)
+    if part == "..":
+        wrong.add(0)
+    if folder and part.lower().endswith((".png", ".jpg", _PART)):
+        # A file beside the folder may have that name.
+        wrong.add(part.rindex("."))
+    safe = "".join(_code(character) if at in wrong else character for at, character in enumerate(part)) or "%"
+    if len(safe.encode()) > _LONGEST_NAME:
+        return f"{safe.encode()[: _LONGEST_NAME // 2].decode(errors='ignore')}~{_hash(part)}"
+    return safe
+
+
+def _code(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _plainest(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _check(photograph: SegmentedPhotograph) -> None:
+    maps = {"mask": photograph.mask, "probability": photograph.probability}
+    for name, values in maps.items():
+        if values is not None and (values.dtype != np.uint8 or values.ndim != 2 or not values.size):
+            raise DatasetError(f"the {name} of {photograph.path} is {values.dtype} {values.shape}, not uint8 (H, W)")
+    if photograph.mask.max() > 1:
+        raise DatasetError(f"the mask of {photograph.path} has the value {photograph.mask.max()}; it takes 0 and 1")
+    taken = {"path", *_FILES}.intersection(photograph.facts)
+    if taken:
+        raise DatasetError(f"the facts about {photograph.path} must not have the names {', '.join(sorted(taken))}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} cannot be written to a table of JSON lines")
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _foreign(folder: Path) -> str | None:
+    """Name something in a folder that no segmentation wrote; None where there is nothing of the kind."""
+    if not folder.exists():
+        return None
+    if not folder.is_dir():
+        return folder.name
+    names = {entry.name for entry in folder.iterdir()} - {".gitkeep"}
+    own = {PHOTOGRAPHS, REJECTED, MASKS, OVERLAYS, PROBABILITIES} if PHOTOGRAPHS in names else set()
+    return min(names - own, default=None)
