@@ -77,6 +77,22 @@ def test_palette_gives_its_colours_and_as_a_mask_its_indices():
     assert decode_mask(data)[0].tolist() == [[0, 1]]
 
 
+@pytest.mark.parametrize(
+    ("palette", "values"),
+    [
+        ([255, 255, 255, 0, 0, 0], [255, 0]),  # white first: what the indices say would be the mask turned inside out
+        ([0, 0, 0, 255, 255, 255], [0, 255]),
+        ([0, 0, 0, 0, 0, 0], [0, 1]),
+        ([0, 0, 0, 128, 128, 128, 9, 8, 7], [0, 1]),
+    ],
+)
+def test_a_palette_of_greys_gives_them_as_a_mask_too(palette, values):
+    image = Image.new("P", (2, 1))
+    image.putpalette(palette)
+    image.putpixel((1, 0), 1)
+    assert decode_mask(encode(image))[0].tolist() == [values]
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 def test_transparent_pixels_become_white(kind):
     pixels = np.array([[[10, 20, 30, 0], [10, 20, 30, 255]]], np.uint8)

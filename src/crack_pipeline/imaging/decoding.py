@@ -123,8 +123,8 @@ def decode_mask(data: bytes, *, max_pixels: int = HARD_MAX_PIXELS) -> tuple[NDAr
     Returns
     -------
     values : ndarray of uint8
-        (H, W). A palette gives its indices, 1 bit gives 0 and 1, colours their grey, 16 bits their values if
-        none is above 255 and otherwise values divided by 257.
+        (H, W). A palette of different greys gives these, another one its indices, 1 bit gives 0 and 1, colours their
+        grey, 16 bits their values if none is above 255 and otherwise values divided by 257.
     lossy : bool
         Whether the format may have blurred the values (JPEG, WebP).
 
@@ -138,7 +138,9 @@ def decode_mask(data: bytes, *, max_pixels: int = HARD_MAX_PIXELS) -> tuple[NDAr
     if image.mode.startswith("I;16"):
         wide = _pixels(image)
         return wide.astype(np.uint8) if wide.max() <= 255 else _eight_bits(wide), lossy
-    if image.mode in ("1", "L", "P"):
+    if image.mode == "P":
+        return _indexed(image), lossy
+    if image.mode in ("1", "L"):
         return _pixels(image).astype(np.uint8, copy=False), lossy
     if image.mode in ("LA", "PA"):
         return np.asarray(image.getchannel(0)), lossy
@@ -262,6 +264,18 @@ def _pixels(image: Image.Image) -> NDArray[Any]:
     for rows in _strips(image.height, image.width):
         pixels[rows] = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
     return pixels
+
+
+def _indexed(image: Image.Image) -> NDArray[np.uint8]:
+    """Give the greys of a palette, whose order means nothing, or the indices, if they are classes shown in colours."""
+    indices = np.asarray(_pixels(image), np.uint8)
+    palette = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
+    greys = np.zeros(256, np.uint8)
+    greys[: len(palette)] = palette[:, 0]
+    used = np.flatnonzero(cv2.calcHist([indices], [0], None, [256], [0, 256]))
+    if (palette != palette[:, :1]).any() or len(np.unique(greys[used])) < len(used):
+        return indices
+    return np.asarray(cv2.LUT(indices, greys), np.uint8)
 
 
 def _eight_bits(wide: NDArray[np.uint16]) -> NDArray[np.uint8]:

@@ -351,6 +351,15 @@ def test_a_given_test_part_is_the_test_role_and_the_others_share_the_rest():
     assert table["role"].value_counts().to_dict() == {"train": 262, "test": 118, "validation": 38}
 
 
+def test_given_splits_that_are_for_no_role_are_named(caplog):
+    manifest = of_sizes([], [1] * 40)
+    roles_of(manifest.assign(source=["train"] * 20 + ["test"] * 10 + [""] * 10), WHERE_GIVEN)
+    assert not caplog.text
+    roles_of(manifest.assign(source=["training"] * 20 + ["holdout"] * 20), WHERE_GIVEN)
+    assert "brings the splits holdout, which partition.respect_source gives no role" in caplog.text
+    assert "it knows test, val, validation" in caplog.text
+
+
 def test_splits_that_are_given_in_full_leave_nothing_to_draw():
     manifest = of_sizes([1] * 5, [1] * 25)
     manifest["source"] = (["train"] * 3 + ["val"] + ["test"]) * 6

@@ -56,25 +56,33 @@ def test_an_entry_names_a_photograph_by_path_end_or_without_ending(line, path):
 def test_several_files_give_several_splits():
     files = {"s/train.txt": "1.jpg\n".replace("1", "a/1") + "2\n", "s/test.txt": "b/1\r\n4\r\n"}
     sources, faults = apply({"train": "s/train.txt", "test": "s/test.txt"}, files)
-    assert sources == {"a/1.jpg": "train", "a/2.jpg": "train", "a/IMG.3.jpg": "", "b/1.jpg": "test", "b/4.png": "test"}
+    assert sources == {"a/1.jpg": "train", "a/2.jpg": "train", "b/1.jpg": "test", "b/4.png": "test"}
+    assert faults == {"a/IMG.3.jpg": UNNAMED}
+
+
+def test_without_a_list_for_training_the_rest_may_be_drawn():
+    sources, faults = apply({"test": "s/test.txt"}, {"s/test.txt": "b/1\n"})
+    assert sources == {"a/1.jpg": "", "a/2.jpg": "", "a/IMG.3.jpg": "", "b/1.jpg": "test", "b/4.png": ""}
     assert not faults
 
 
+UNNAMED = {"kind": "no split", "reason": "in no split file, and one lists what to train on"}
 CSV = "\ufeffid;Image;Split\n7;a/1.jpg;train\n8;2;Test\n9;a/IMG.3;TEST\n10;4;val\n"
 
 
 @pytest.mark.parametrize(
     ("split_files", "expected"),
     [
-        ("s.csv", ["train", "Test", "TEST", "", "val"]),
+        ("s.csv", ["train", "test", "test", "val"]),
         ({"test": "s.csv"}, ["", "test", "test", "", ""]),
-        ({"train": "s.csv", "validation": "list.csv"}, ["train", "", "", "", "validation"]),
+        ({"train": "s.csv", "validation": "list.csv"}, ["train", "validation"]),
     ],
 )
 def test_a_csv_names_the_photograph_and_perhaps_its_split(split_files, expected):
     sources, faults = apply(split_files, {"s.csv": CSV, "list.csv": 'path,note\n"4.png","a, b"\n'})
     assert list(sources.values()) == expected
-    assert not faults
+    assert all(fault == UNNAMED for fault in faults.values())
+    assert len(sources) + len(faults) == 5
 
 
 def test_entries_that_name_none_or_several_are_reported_and_lead_to_nothing():
@@ -88,8 +96,9 @@ def test_entries_that_name_none_or_several_are_reported_and_lead_to_nothing():
 
 def test_a_photograph_in_two_splits_is_left_out():
     sources, faults = apply({"test": "e.txt", "train": "r.txt"}, {"e.txt": "2\n4", "r.txt": "a/2.jpg\na/1"})
-    assert sources == {"a/1.jpg": "train", "a/IMG.3.jpg": "", "b/1.jpg": "", "b/4.png": "test"}
-    assert faults == {"a/2.jpg": {"kind": "two splits", "reason": "it is in test and in train"}}
+    assert sources == {"a/1.jpg": "train", "b/4.png": "test"}
+    two = {"kind": "two splits", "reason": "it is in test and in train"}
+    assert faults == {"a/2.jpg": two, "a/IMG.3.jpg": UNNAMED, "b/1.jpg": UNNAMED}
 
 
 @pytest.mark.parametrize(

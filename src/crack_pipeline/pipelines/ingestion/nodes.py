@@ -16,12 +16,12 @@ from crack_pipeline.pipelines.ingestion.developing import DOUBTFUL, develop_all
 from crack_pipeline.pipelines.ingestion.listing import MASK_FOLDER, ORPHAN_MASK, REJECTED, Source, list_files
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Duplicates, Image, Presets, Reading
 from crack_pipeline.pipelines.ingestion.partition import Partition
-from crack_pipeline.pipelines.ingestion.splits import SPLIT_LINE, apply_splits
+from crack_pipeline.pipelines.ingestion.splits import NO_SPLIT, SPLIT_LINE, apply_splits
 
 logger = logging.getLogger(__name__)
 
 COPY, CONFLICT = "copy", "conflict"
-HARMLESS = (COPY, DOUBTFUL, MASK_FOLDER)
+HARMLESS = (COPY, DOUBTFUL, MASK_FOLDER, NO_SPLIT)
 # A mask whose photograph is missing spoils nothing that is there, nor does an entry for a part of a data set that is
 # not; where names do not fit each other, the photographs without a mask are what counts.
 NO_PHOTOGRAPH = (ORPHAN_MASK, SPLIT_LINE)
@@ -290,7 +290,7 @@ def _list(
     if labelled and preset.label_from == "none":
         raise ValueError(
             f"dataset={dataset.root} has no labels, and this pipeline needs them: choose a preset with labels from "
-            "folders or masks, or run anomaly_predict, which takes photographs without labels"
+            "folders or masks, or run a pipeline that ends in _predict, which takes photographs without labels"
         )
     photographs, rejected = list_files(raw.list(), preset, labelled=labelled, max_bytes=reading.max_bytes)
     if labelled:

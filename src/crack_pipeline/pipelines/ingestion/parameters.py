@@ -174,7 +174,8 @@ class Preset(Strict):
         {},
         description="files under the root that say which photographs each given split holds, such as {test: "
         "splits/test.txt}: a path, a name or a name without its ending a line, or a CSV with a column path, file or "
-        "image and perhaps a column split; a single CSV with a column split may stand alone. They decide the source",
+        "image and perhaps a column split; a single CSV with a column split may stand alone, and its names are taken "
+        "in lower case. They decide the source",
     )
     tiling: Tiling | None = Field(None, description="cut the photographs into tiles")
 

@@ -228,6 +228,7 @@ def assign_roles(manifest: pd.DataFrame, known: pd.DataFrame | None, partition: 
     if partition.where_given:
         given = {role for source, role in partition.respect_source.items() if (table["source"] == source).any()}
         partition = partition.without(given)
+        _warn_of_other_splits(table, partition)
     _take_known_and_given_roles(table, known, partition)
     _settle_agreeing_groups(table, partition)
     _settle_torn_groups(table)
@@ -358,6 +359,19 @@ def _take_known_and_given_roles(table: pd.DataFrame, known: pd.DataFrame | None,
                 logger.warning(
                     "%s images are left out: they have near-duplicates in a given split", f"{int(copies.sum()):,}"
                 )
+
+
+def _warn_of_other_splits(table: pd.DataFrame, partition: Partition) -> None:
+    """Say which given splits are for no role, so that a test split of another name is not learned from unnoticed."""
+    names = sorted(set(table["source"].dropna()) - set(partition.respect_source))
+    others = [name for name in names if name and not name.lower().startswith("train")]
+    if others:
+        logger.warning(
+            "the data set brings the splits %s, which partition.respect_source gives no role: they are shared out "
+            "as if they were no splits (it knows %s)",
+            ", ".join(others),
+            ", ".join(partition.respect_source),
+        )
 
 
 def _settle_agreeing_groups(table: pd.DataFrame, partition: Partition) -> None:

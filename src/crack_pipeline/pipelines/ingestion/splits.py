@@ -15,7 +15,7 @@ from crack_pipeline.pipelines.ingestion.parameters import Preset
 
 logger = logging.getLogger(__name__)
 
-SPLIT_LINE, TWO_SPLITS = "split line", "two splits"
+SPLIT_LINE, TWO_SPLITS, NO_SPLIT = "split line", "two splits", "no split"
 
 _NAMED = ("path", "file", "image")
 _SPLIT = "split"
@@ -44,8 +44,8 @@ def apply_splits(
         ``source`` is the split that names the photograph, and empty where none does.
     rejected : DataFrame
         Also each entry that matches no photograph, or several (its ``path`` is that of the split file, with the
-        number of the line), and each photograph that is in two splits. An entry for a photograph that is rejected
-        anyway is in order.
+        number of the line), each photograph that is in two splits and, where a split train is given, each that is in
+        none. An entry for a photograph that is rejected anyway is in order.
 
     Raises
     ------
@@ -74,11 +74,14 @@ def apply_splits(
     faults += [(path, TWO_SPLITS, f"it is in {' and in '.join(names)}") for path, names in torn.items()]
     of_path = {path: next(iter(names)) for path, names in splits.items()}
     photographs = photographs.assign(source=[of_path.get(path, "") for path in paths])
-    photographs = photographs[~photographs["path"].isin(torn)].reset_index(drop=True)
+    # Whoever lists what may be learned from does not mean the rest.
+    unnamed = [path for path in paths if path not in splits] if "train" in of_path.values() else []
+    photographs = photographs[~photographs["path"].isin({*torn, *unnamed})].reset_index(drop=True)
     counts = Counter(photographs["source"])
     logger.info("splits: %s", ", ".join(f"{n:,} {split or 'in none'}" for split, n in sorted(counts.items())))
     if faults:
         logger.warning("%s entries of split files do not name one photograph of one split", f"{len(faults):,}")
+    faults += [(path, NO_SPLIT, "in no split file, and one lists what to train on") for path in unnamed]
     more = pd.DataFrame(faults, columns=list(REJECTED)).astype("str")
     return photographs, pd.concat([rejected, more], ignore_index=True)
 
@@ -127,7 +130,7 @@ def _rows(lines: list[str], split: str | None, path: str) -> Iterator[tuple[int,
     for row in reader:
         name, of_row = (row[column] or "").strip(), (row.get(columns.get(_SPLIT, ""), split) or "").strip()
         if name and (split is None or _SPLIT not in columns or of_row.lower() == split.lower()):
-            yield reader.line_num, split or of_row, name
+            yield reader.line_num, split or of_row.lower(), name
 
 
 def _match(names: Iterable[str], paths: list[str]) -> dict[str, list[str]]:
