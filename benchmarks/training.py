@@ -31,7 +31,7 @@ from crack_pipeline.imaging.decoding import prepare
 from crack_pipeline.imaging.scenes import render_scene
 from crack_pipeline.models.vae import ConvVAE
 from crack_pipeline.training.compute import Compute, Plan, matrix_flops, resolve
-from crack_pipeline.training.fit import fit
+from crack_pipeline.training.fit import Batches, fit
 from crack_pipeline.training.vae import VAETraining, kl_divergence
 
 BATCH, RATE, KL_WEIGHT, SIZE = 32, 1e-3, 0.1, 128
@@ -107,13 +107,9 @@ def ours(files: list[bytes], plan: Plan, epochs: int) -> tuple[float, list[float
         started = time.perf_counter()
         history = fit(
             module,
-            stack,
-            np.arange(len(files)),
-            np.arange(1),
+            Batches(stack, np.arange(len(files)), np.arange(1), batch_size=BATCH, seed=0, workers=plan.workers),
             plan,
             epochs=epochs,
-            batch_size=BATCH,
-            seed=0,
             checkpoints=Path(folder, "checkpoints"),
             identity={},
         )

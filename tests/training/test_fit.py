@@ -1,33 +1,37 @@
 import logging
+import math
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from crack_pipeline.training import fit as fit_module
 from crack_pipeline.training.compute import Compute, resolve
-from crack_pipeline.training.fit import History, epoch_seed, fingerprint
+from crack_pipeline.training.fit import DivergedError, Finite, History, Watch, epoch_seed, fingerprint
 
-
-class KilledError(Exception):
-    pass
+BEST = Watch("validation_loss", "min")
 
 
 @pytest.fixture
-def interrupted(monkeypatch, train):
+def interrupted(killed, train):
     """Begin a training that dies in the middle of an epoch."""
 
     def interrupted(epoch, **options):
-        def die(self, trainer, pl_module, outputs, batch, batch_idx):
-            if (trainer.current_epoch, batch_idx) == (epoch, 2):
-                raise KilledError
-
-        with monkeypatch.context() as patched:
-            patched.setattr(fit_module.Progress, "on_train_batch_end", die)
-            with pytest.raises(KilledError):
-                train(**options)
+        with killed(epoch):
+            train(**options)
 
     return interrupted
+
+
+class Spoil(Callback):
+    """Makes the weights useless in the later epochs."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.current_epoch > 1:
+            for parameter in pl_module.parameters():
+                parameter.data.mul_(1.5)
 
 
 def same(one, other):
@@ -93,6 +97,69 @@ def test_a_damaged_checkpoint_costs_an_epoch_not_the_training(train, interrupted
     assert "going on after epoch 2" in caplog.text
     assert same(weights, expected)
     pd.testing.assert_frame_equal(history, expected_history, check_exact=True)
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_the_best_epoch_is_what_comes_out_also_after_an_interruption(train, interrupted, tmp_path, damage, caplog):
+    until, _ = train(2, checkpoints=tmp_path / "until")
+    expected, expected_history = train(4, checkpoints=tmp_path / "other", watch=BEST, callbacks=[Spoil()])
+    assert expected_history["validation_loss"].idxmin() == 1
+    assert same(expected, until)
+    interrupted(3, epochs=4, watch=BEST, callbacks=[Spoil()])
+    if damage:
+        checkpoints(tmp_path / "checkpoints")[-1].write_bytes(b"")
+    with caplog.at_level(logging.INFO, fit_module.__name__):
+        weights, history = train(4, initial=99, watch=BEST, callbacks=[Spoil()])
+    assert f"going on after epoch {2 if damage else 3}" in caplog.text
+    assert "the best epoch was 2: validation_loss" in caplog.text
+    assert same(weights, expected)
+    pd.testing.assert_frame_equal(history, expected_history, check_exact=True)
+
+
+def test_the_last_epoch_is_what_comes_out_where_nothing_is_watched(train, tmp_path):
+    spoilt, history = train(4, callbacks=[Spoil()])
+    kept = torch.load(checkpoints(tmp_path / "checkpoints")[-1], weights_only=True)["state_dict"]
+    assert history["validation_loss"].idxmin() < 3
+    assert same({f"network.{name}": tensor for name, tensor in spoilt.items()}, kept)
+
+
+def test_patience_ends_a_training_early(train, caplog):
+    with caplog.at_level(logging.INFO, fit_module.__name__):
+        _, history = train(9, watch=Watch("validation_loss", "min", patience=2), callbacks=[Spoil()])
+    assert history["epoch"].tolist() == [0, 1, 2, 3]
+    assert "stopped early: validation_loss has not become better for 2 epochs" in caplog.text
+
+
+def test_processes_that_read_ahead_change_nothing(train, plan, tmp_path):
+    expected, expected_history = train(3, checkpoints=tmp_path / "other")
+    weights, history = train(3, plan=plan.model_copy(update={"workers": 1}))
+    assert same(weights, expected)
+    pd.testing.assert_frame_equal(history, expected_history, check_exact=True)
+
+
+def test_a_training_that_diverges_ends_with_what_to_do(train, tmp_path):
+    with pytest.raises(DivergedError, match=r"diverged: train_loss is (nan|inf) in epoch 1; lower the learning rate$"):
+        train(3, rate=1e20)
+    assert checkpoints(tmp_path / "checkpoints") == []
+
+
+def test_a_gpu_is_not_made_to_wait_for_every_loss_and_half_precision_may_overflow():
+    def look(step, device, precision):
+        trainer = SimpleNamespace(precision=precision, current_epoch=0)
+        module = SimpleNamespace(device=torch.device(device))
+        Finite().on_train_batch_end(trainer, module, {"loss": torch.tensor(math.inf)}, None, step)
+
+    for step in range(100):
+        look(step, "cpu", "16-mixed")
+    look(0, "cuda", "bf16-mixed")
+    with pytest.raises(DivergedError, match=r"train_loss is inf in epoch 1; .* 32-true instead of bf16-mixed"):
+        for step in range(100):
+            look(step, "cuda", "bf16-mixed")
+    epoch = SimpleNamespace(precision="16-mixed", current_epoch=0, callback_metrics={"train_loss": torch.tensor(1e99)})
+    Finite().on_train_epoch_end(epoch, None)
+    epoch.callback_metrics["validation_loss"] = torch.tensor(math.nan)
+    with pytest.raises(DivergedError, match="validation_loss is nan in epoch 1"):
+        Finite().on_train_epoch_end(epoch, None)
 
 
 def test_with_every_checkpoint_damaged_it_begins_anew(train, interrupted, tmp_path, caplog):

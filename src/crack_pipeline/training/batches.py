@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 
 class Images(Protocol):
@@ -60,9 +61,10 @@ def loader(
         Processes that read ahead.
     """
     dataset = _Rows(images, rows)
-    order: RandomSampler | SequentialSampler = SequentialSampler(dataset)
+    order: Sequence[int] = range(len(rows))
     if seed is not None:
-        order = RandomSampler(dataset, generator=torch.Generator().manual_seed(seed))
+        # Drawn here, so that it is the same however often an iterator is made: Lightning makes one or two an epoch.
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
     return DataLoader(
         dataset,
         sampler=BatchSampler(order, batch_size, drop_last=False),

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from numpy.typing import NDArray
 
 from crack_pipeline.training.batches import Images, loader
@@ -24,6 +26,11 @@ from crack_pipeline.training.compute import Plan
 logger = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 _SECONDS_BETWEEN_LINES = 15.0
+_STEPS_BETWEEN_CHECKS = 20
+
+
+class DivergedError(RuntimeError):
+    """The loss of a training is no longer a finite number."""
 
 
 def fingerprint(**parts: Any) -> str:
@@ -40,8 +47,31 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
-class Batches(pl.LightningDataModule):
-    """Training batches shuffled anew, but reproducibly, in every epoch; validation batches in order."""
+class Data(pl.LightningDataModule):
+    """What a network learns from; batches of an epoch depend on the seed and the epoch alone.
+
+    Parameters
+    ----------
+    batch_size
+        Images in a batch.
+    images_per_epoch
+        How many an epoch learns from.
+    seed
+        Of what is drawn.
+    """
+
+    def __init__(self, *, batch_size: int, images_per_epoch: int, seed: int) -> None:
+        super().__init__()
+        self.batch_size, self.images_per_epoch, self.seed = batch_size, images_per_epoch, seed
+
+    @property
+    def epoch_seed(self) -> int:
+        """Seed of the epoch that is being trained."""
+        return epoch_seed(self.seed, self.trainer.current_epoch if self.trainer else 0)
+
+
+class Batches(Data):
+    """Whole images: training batches shuffled anew in every epoch, validation batches in order."""
 
     def __init__(
         self,
@@ -53,14 +83,12 @@ class Batches(pl.LightningDataModule):
         seed: int,
         workers: int,
     ) -> None:
-        super().__init__()
-        self.images, self.train, self.validation = images, train, validation
-        self.batch_size, self.seed, self.workers = batch_size, seed, workers
+        super().__init__(batch_size=batch_size, images_per_epoch=len(train), seed=seed)
+        self.images, self.train, self.validation, self.workers = images, train, validation, workers
 
     def train_dataloader(self) -> Any:
         """Give this epoch's batches."""
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        return loader(self.images, self.train, self.batch_size, seed=epoch_seed(self.seed, epoch), workers=self.workers)
+        return loader(self.images, self.train, self.batch_size, seed=self.epoch_seed, workers=self.workers)
 
     def val_dataloader(self) -> Any:
         """Give the validation batches."""
@@ -130,18 +158,113 @@ class Progress(Callback):
         )
 
 
+class Finite(Callback):
+    """Ends a training whose loss is no longer a number, before a checkpoint keeps what it has become.
+
+    Raises
+    ------
+    DivergedError
+        Within some steps on a GPU, which would have to wait for every look at the loss; at once elsewhere.
+    """
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the loss of the batch."""
+        # Where half precision overflows now and then, such a step is left out and the scale is lowered.
+        often = pl_module.device.type == "cpu" or (batch_idx + 1) % _STEPS_BETWEEN_CHECKS == 0
+        if often and trainer.precision != "16-mixed":
+            self._check("train_loss", float(outputs["loss"]), trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the losses of the epoch."""
+        for name, value in trainer.callback_metrics.items():
+            if name.endswith("_loss") and not (name == "train_loss" and trainer.precision == "16-mixed"):
+                self._check(name, float(value), trainer)
+
+    def _check(self, name: str, value: float, trainer: pl.Trainer) -> None:
+        if math.isfinite(value):
+            return
+        remedy = "lower the learning rate"
+        if trainer.precision != "32-true":
+            remedy += f", or compute with the precision 32-true instead of {trainer.precision}"
+        raise DivergedError(f"the training diverged: {name} is {value} in epoch {trainer.current_epoch + 1}; {remedy}")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A metric of the validation that says which epoch was the best, and when to stop.
+
+    Attributes
+    ----------
+    metric
+        Name under which the module logs it.
+    mode
+        Whether the largest or the smallest value is the best.
+    patience
+        Epochs without a better value after which the training ends; None: it never ends early.
+    """
+
+    metric: str
+    mode: Literal["max", "min"]
+    patience: int | None = None
+
+
+class Best(Callback):
+    """The weights of the best epoch so far; kept in the checkpoint, so that an interruption cannot part them from it.
+
+    Parameters
+    ----------
+    watch
+        What is the best.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch, self.epoch, self.value = watch, -1, math.nan
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the weights if none before were as good."""
+        value = float(trainer.callback_metrics[self.watch.metric])
+        if not self.weights or (value > self.value if self.watch.mode == "max" else value < self.value):
+            self.epoch, self.value = trainer.current_epoch, value
+            self.weights = {
+                name: tensor.detach().to("cpu", copy=True) for name, tensor in pl_module.state_dict().items()
+            }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what the checkpoint keeps."""
+        return {"epoch": self.epoch, "value": self.value, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        self.epoch, self.value, self.weights = (state_dict[name] for name in ("epoch", "value", "weights"))
+
+
+class _Stop(EarlyStopping):
+    """Early stopping that a resumed training does not outlive by one epoch."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop at once where the interrupted training had already stopped."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say why it ended."""
+        if self.wait_count >= self.patience:
+            logger.info("stopped early: %s has not become better for %d epochs", self.monitor, self.wait_count)
+
+
 def fit(
     module: pl.LightningModule,
-    images: Images,
-    train: NDArray[np.int64],
-    validation: NDArray[np.int64],
+    data: Data,
     plan: Plan,
     *,
     epochs: int,
-    batch_size: int,
-    seed: int,
     checkpoints: Path,
     identity: Mapping[str, Any],
+    watch: Watch | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> pd.DataFrame:
     """Train ``module`` in place.
 
@@ -152,34 +275,49 @@ def fit(
     ----------
     module
         What to train; its network carries the result.
-    images
-        Image stack.
-    train, validation
-        (n,), rows of the stack.
+    data
+        Batches for training and validation.
     plan
         Device, precision, workers, compilation.
-    epochs, batch_size, seed
-        As they say; ``seed`` decides order and noise, the module's initial weights are the caller's.
+    epochs
+        How many.
     checkpoints
         Folder for the checkpoints of all trainings of this model.
     identity
-        Everything that decides the result, JSON-like.
+        Everything that decides the result beside epochs, batch size and seed; JSON-like.
+    watch
+        Decides which epoch's weights the module has at the end; None: those of the last one.
+    callbacks
+        More to do during the training.
 
     Returns
     -------
     pandas.DataFrame
         One row per epoch: ``epoch`` from 0 and every metric that the module logs.
+
+    Raises
+    ------
+    DivergedError
+        If the loss becomes infinite or not a number.
     """
-    folder = checkpoints / fingerprint(**identity, epochs=epochs, batch_size=batch_size, seed=seed)
+    folder = checkpoints / fingerprint(**identity, epochs=epochs, batch_size=data.batch_size, seed=data.seed)
     history = History()
-    saver = ModelCheckpoint(folder, "epoch-{epoch:05d}", monitor="epoch", mode="max", save_top_k=2)
+    keepers: list[Callback] = []
+    best = None
+    if watch is not None:
+        best = Best(watch)
+        keepers.append(best)
+        if watch.patience is not None:
+            keepers.append(_Stop(watch.metric, mode=watch.mode, patience=watch.patience, check_on_train_epoch_end=True))
+    # The last to be called, so that its checkpoint knows what the others know.
+    keepers.append(ModelCheckpoint(folder, "epoch-{epoch:05d}", monitor="epoch", mode="max", save_top_k=2))
     precision: Any = plan.precision
     trainer = pl.Trainer(
         accelerator="gpu" if plan.accelerator == "cuda" else plan.accelerator,
         devices=plan.devices,
         precision=precision,
         max_epochs=epochs,
-        callbacks=[history, Progress(len(train), batch_size), saver],
+        callbacks=[Finite(), history, Progress(data.images_per_epoch, data.batch_size), *callbacks, *keepers],
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         logger=False,
@@ -187,18 +325,20 @@ def fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    data = Batches(images, train, validation, batch_size=batch_size, seed=seed, workers=plan.workers)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
         trainer.fit(module, data, ckpt_path=_latest(folder), weights_only=True)
+    if best is not None and best.weights:
+        module.load_state_dict(best.weights)
+        logger.info("the best epoch was %d: %s %.4g", best.epoch + 1, best.watch.metric, best.value)
     return pd.DataFrame(history.rows)
 
 
 def _latest(folder: Path) -> Path | None:
     """Give the newest checkpoint that can be read, so that a damaged file costs one epoch, not the training."""
-    for path in sorted(folder.glob("*.ckpt"), reverse=True):
+    for path in sorted(folder.glob("epoch-*.ckpt"), reverse=True):
         try:
             epoch = torch.load(path, map_location="cpu", weights_only=True)["epoch"]
         except Exception as error:

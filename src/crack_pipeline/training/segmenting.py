@@ -52,6 +52,17 @@ class Tiles(BaseModel):
     )
 
 
+def check_tiles(tiles: Tiles, stride: int) -> None:
+    """Raise ValueError if tiles are too small for their halo and blend and the stride of a network."""
+    # Fades of one tile must not meet, also where the grid moves them together.
+    smallest = _overlap(tiles, stride) + 2 * _up(tiles.blend + stride, stride)
+    if tiles.size < smallest:
+        raise ValueError(
+            f"tiles.size is {tiles.size} px; with a halo of {tiles.halo} px, a blend of {tiles.blend} px and a network "
+            f"of stride {stride} it must be at least {smallest} px"
+        )
+
+
 class _Axis(NamedTuple):
     """Tiles along one side of a photograph."""
 
@@ -258,14 +269,8 @@ def _axis(length: int, stride: int, tiles: Tiles) -> _Axis:
     """Cut one side into the fewest tiles, all of one size that is no larger than needed."""
     if length <= tiles.size:
         return _Axis(length, [(0, length)], [])
-    overlap = _up(2 * tiles.halo + tiles.blend, stride)
-    # Fades of one tile must not meet, also where the grid moves them together.
-    smallest = overlap + 2 * _up(tiles.blend + stride, stride)
-    if tiles.size < smallest:
-        raise ValueError(
-            f"tiles.size is {tiles.size} px; with a halo of {tiles.halo} px, a blend of {tiles.blend} px and a network "
-            f"of stride {stride} it must be at least {smallest} px"
-        )
+    check_tiles(tiles, stride)
+    overlap = _overlap(tiles, stride)
     largest, whole = tiles.size // stride * stride, _up(length, stride)
     number = math.ceil((whole - overlap) / (largest - overlap))
     side = _up(math.ceil((whole + (number - 1) * overlap) / number), stride)
@@ -293,6 +298,11 @@ def _runs(windows: list[tuple[int, int]], at_once: int) -> Iterator[list[tuple[i
             run = []
         run.append(window)
     yield run
+
+
+def _overlap(tiles: Tiles, stride: int) -> int:
+    """Give the px that neighbouring tiles share."""
+    return _up(2 * tiles.halo + tiles.blend, stride)
 
 
 def _up(pixels: int, stride: int) -> int:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from crack_pipeline.pipelines import steps
 from crack_pipeline.pipelines.anomaly import nodes
 from crack_pipeline.pipelines.anomaly.parameters import VAE, Report, Scoring, Threshold
 from crack_pipeline.pipelines.ingestion.parameters import Image
@@ -271,7 +272,7 @@ class TestDetector:
 
 def test_the_plan_is_logged_with_its_reasons(caplog):
     with caplog.at_level(logging.INFO, nodes.__name__):
-        plan = nodes.resolve_plan(Compute(accelerator="cpu", precision="32-true"))
+        plan = steps.resolve_plan(Compute(accelerator="cpu", precision="32-true"))
     assert "accelerator cpu (asked for)" in caplog.text
     assert all(why in caplog.text for why in plan.reasons.values())
 

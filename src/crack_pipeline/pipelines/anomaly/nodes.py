@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from crack_pipeline.models.vae import ConvVAE
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.parameters import VAE, Report, Scoring, Threshold
 from crack_pipeline.pipelines.ingestion.parameters import Image
-from crack_pipeline.training import compute as compute_plan
-from crack_pipeline.training.compute import Compute, Plan
+from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, rows_of, select
+from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.reconstruction import reconstruct
 
 logger = logging.getLogger(__name__)
@@ -32,19 +31,8 @@ logger = logging.getLogger(__name__)
 PUBLISHED = MeanSquaredError().name
 SETS = {"internal": "test", "external": "external"}
 """Name of each set in metrics and tables, and the role of its images."""
-_CHANNELS = {"grey": 1, "rgb": 3}
 _FEW_STEPS = 200
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-def resolve_plan(compute: Compute) -> Plan:
-    """Choose device, precision and sizes for this machine; see :func:`crack_pipeline.training.compute.resolve`."""
-    plan = compute_plan.resolve(compute)
-    logger.info(
-        "compute plan: %s",
-        "; ".join(f"{name} {getattr(plan, name)} ({why})" for name, why in plan.reasons.items()),
-    )
-    return plan
 
 
 def check_network(image: Image, vae: VAE) -> VAE:
@@ -56,7 +44,7 @@ def check_network(image: Image, vae: VAE) -> VAE:
         If the image size cannot be halved as often as there are convolutions.
     """
     divisor = 2 ** len(vae.channels)
-    if image.size % divisor:
+    if image.size is None or image.size % divisor:
         raise ValueError(
             f"anomaly.image.size is {image.size}; with {len(vae.channels)} entries in anomaly.vae.channels it must be "
             f"divisible by {divisor}"
@@ -65,19 +53,8 @@ def check_network(image: Image, vae: VAE) -> VAE:
 
 
 def fingerprint_data(manifest: pd.DataFrame, partition: pd.DataFrame, image: Image) -> dict[str, Any]:
-    """Identify the data of a training: any other image, label, role, order or preparation gives another fingerprint.
-
-    Returns
-    -------
-    dict
-        ``fingerprint`` (hex), ``images`` and the number of images per role and label.
-    """
-    table = manifest[["image_id", "label", "row"]].merge(partition[["image_id", "role"]]).sort_values("row")
-    digest = hashlib.blake2b(image.model_dump_json().encode(), digest_size=16)
-    digest.update("\n".join(table["image_id"] + " " + table["role"] + " " + table["label"]).encode())
-    roles = (table["role"] + " " + table["label"]).value_counts().sort_index()
-    counts = {str(role): int(n) for role, n in roles.items()}
-    return {"fingerprint": digest.hexdigest(), "images": len(table), "roles": counts}
+    """Identify the data of a training; see :func:`crack_pipeline.pipelines.steps.fingerprint`."""
+    return fingerprint(manifest, partition, image)
 
 
 def train_vae(
@@ -122,22 +99,17 @@ def train_vae(
         If there are no sound images to train or validate on.
     """
     # Lightning takes seconds to import, and only this node needs it.
-    from crack_pipeline.training.fit import fit
+    from crack_pipeline.training.fit import Batches, fit
     from crack_pipeline.training.vae import VAETraining
 
-    ids = images.index["image_id"].to_numpy()
-    if len(ids) <= manifest["row"].max() or (ids[manifest["row"]] != manifest["image_id"].to_numpy()).any():
-        raise ValueError("the image stack and the manifest are of different runs: run the whole pipeline again")
-    rows = {
-        role: _select(manifest, partition, [role], label="normal")["row"].to_numpy(np.int64)
-        for role in ("train", "validation")
-    }
+    check_same_run(images, manifest)
+    rows = {role: rows_of(select(manifest, partition, [role], label="normal")) for role in ("train", "validation")}
     for role, found in rows.items():
         if not len(found):
             raise ValueError(f"no sound image has the role {role}: add photographs or change the partition")
     options: dict[str, Any] = {
         "image_size": image.size,
-        "image_channels": _CHANNELS[image.mode],
+        "image_channels": CHANNELS[image.mode],
         "channels": list(vae.channels),
         "latent": vae.latent,
         "kernel": vae.kernel,
@@ -162,13 +134,16 @@ def train_vae(
     logger.info("training on %s sound images for %d epochs", f"{len(rows['train']):,}", epochs)
     history = fit(
         module,
-        images,
-        rows["train"],
-        rows["validation"],
+        Batches(
+            images,
+            rows["train"],
+            rows["validation"],
+            batch_size=vae.batch_size,
+            seed=vae.seed,
+            workers=plan.workers,
+        ),
         plan,
         epochs=epochs,
-        batch_size=vae.batch_size,
-        seed=vae.seed,
         checkpoints=checkpoints,
         identity={
             "data": data_fingerprint["fingerprint"],
@@ -195,7 +170,7 @@ def score_validation(
     pandas.DataFrame
         ``image_id``, ``path``, ``label``, ``role``, ``group`` and a float column per score.
     """
-    table = _select(manifest, partition, ["validation"])
+    table = select(manifest, partition, ["validation"])
     scores = {candidate.name: candidate for candidate in scoring.candidates}
     return _score(vae_weights, images, table, {PUBLISHED: MeanSquaredError(), **scores}, plan)
 
@@ -284,7 +259,7 @@ def score_test(
     plan: Plan,
 ) -> pd.DataFrame:
     """Score the images of the internal and the external set; the table is that of :func:`score_validation`."""
-    table = _select(manifest, partition, list(SETS.values()))
+    table = select(manifest, partition, list(SETS.values()))
     return _score(vae_weights, images, table, _in_use(score_choice["score"]), plan)
 
 
@@ -398,24 +373,13 @@ def _in_use(parameters: Mapping[str, Any]) -> dict[str, Score]:
     return {chosen.name: chosen, PUBLISHED: MeanSquaredError()}
 
 
-def _select(
-    manifest: pd.DataFrame, partition: pd.DataFrame, roles: Sequence[str], *, label: str | None = None
-) -> pd.DataFrame:
-    """Give the manifest's rows of some roles, with ``role`` and the group that was partitioned."""
-    joined = manifest.drop(columns="group").merge(partition[["image_id", "role", "group"]], on="image_id")
-    wanted = joined["role"].isin(roles)
-    if label is not None:
-        wanted &= joined["label"] == label
-    return joined[wanted].sort_values("row", ignore_index=True)
-
-
 def _score(
     weights: Weights, images: ImageStack, table: pd.DataFrame, scores: Mapping[str, Score], plan: Plan
 ) -> pd.DataFrame:
     columns: dict[str, list[torch.Tensor]] = {name: [] for name in (*scores, BASELINE)}
     done, started = 0, time.monotonic()
     said = started
-    for seen, expected in reconstruct(build_network(weights), images, table["row"].to_numpy(np.int64), plan):
+    for seen, expected in reconstruct(build_network(weights), images, rows_of(table), plan):
         with torch.inference_mode():
             for name, score in scores.items():
                 columns[name].append(score(seen, expected).cpu())

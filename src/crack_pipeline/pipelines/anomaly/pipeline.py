@@ -18,7 +18,6 @@ from crack_pipeline.pipelines.anomaly.nodes import (
     measure_evaluation,
     pack_detector,
     read_preparation,
-    resolve_plan,
     score_new,
     score_test,
     score_validation,
@@ -36,6 +35,7 @@ from crack_pipeline.pipelines.anomaly.pictures import (
     summarise_evaluation,
     summarise_predictions,
 )
+from crack_pipeline.pipelines.steps import resolve_plan
 
 COMPUTE = "params:compute"
 REPORT = "params:report"

@@ -1,0 +1,181 @@
+"""Train the segmenter; use it on new photographs of any size; measure it on other ones that have masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from crack_pipeline.pipelines import ingestion
+from crack_pipeline.pipelines.ingestion.nodes import list_new_photographs
+from crack_pipeline.pipelines.segmentation.evaluating import (
+    choose_threshold,
+    count_new,
+    count_test,
+    count_validation,
+    list_measured,
+    measure,
+    measure_evaluation,
+    tabulate_widths,
+    track_metrics,
+)
+from crack_pipeline.pipelines.segmentation.pictures import (
+    draw_curves,
+    draw_examples,
+    draw_training_curves,
+    draw_widths,
+    summarise,
+    summarise_evaluation,
+)
+from crack_pipeline.pipelines.segmentation.predicting import (
+    join_quarantine,
+    list_predictions,
+    segment_photographs,
+    summarise_predictions,
+)
+from crack_pipeline.pipelines.segmentation.training import (
+    create_network,
+    fingerprint_data,
+    pack_segmenter,
+    read_preparation,
+    train_segmenter,
+)
+from crack_pipeline.pipelines.steps import resolve_plan
+
+COMPUTE = "params:compute"
+REPORT = "params:report"
+TILES = "params:tiles"
+_OF_SEGMENTATION = {
+    REPORT: "params:segmentation.report",
+    TILES: "params:segmentation.tiles",
+    "params:output": "params:segmentation.output",
+}
+_SHARED = (COMPUTE, "params:dataset", "params:presets", "params:reading")
+
+
+def create_pipeline(**_: Any) -> Pipeline:
+    """Take photographs with masks; give segmenter, metrics, predictions and figures."""
+    prepared = ["images", "manifest", "partition"]
+    nodes = [
+        Node(resolve_plan, COMPUTE, "plan", name="resolve_plan"),
+        Node(
+            create_network,
+            [
+                "params:image",
+                "params:network",
+                "params:encoder_weights",
+                "params:training",
+                "pretrained",
+                TILES,
+            ],
+            "initial_weights",
+            name="create_network",
+        ),
+        Node(fingerprint_data, [*prepared, "params:image"], "data_fingerprint", name="fingerprint_data"),
+        Node(
+            train_segmenter,
+            [*prepared, "data_fingerprint", "initial_weights", "params:training", "plan", "checkpoints"],
+            ["network_weights", "training_history"],
+            name="train_segmenter",
+            tags="training",
+        ),
+        Node(
+            count_validation,
+            ["network_weights", *prepared, TILES, "plan"],
+            "validation_counts",
+            name="count_validation",
+        ),
+        Node(choose_threshold, "validation_counts", "threshold", name="choose_threshold"),
+        Node(
+            pack_segmenter,
+            ["network_weights", "threshold", TILES, "params:training", "plan"],
+            "segmenter",
+            name="pack_segmenter",
+        ),
+        Node(count_test, ["segmenter", *prepared, TILES, "plan"], "pixel_counts", name="count_test"),
+        Node(measure, ["pixel_counts", "segmenter", REPORT], "metrics", name="measure"),
+        Node(track_metrics, "metrics", "tracked_metrics", name="track_metrics"),
+        Node(list_measured, ["pixel_counts", "segmenter", REPORT], "predictions_test", name="list_predictions"),
+        Node(tabulate_widths, ["pixel_counts", REPORT], "widths", name="tabulate_widths"),
+        Node(draw_training_curves, "training_history", "training_curves", name="draw_training_curves"),
+        *_figures(),
+        Node(
+            summarise,
+            ["metrics", "widths", "threshold", "quarantine", "data_fingerprint"],
+            "summary",
+            name="summarise",
+        ),
+    ]
+    return ingestion.create_pipeline("segmentation") + Pipeline(nodes, namespace="segmentation", parameters={COMPUTE})
+
+
+def create_evaluate_pipeline(**_: Any) -> Pipeline:
+    """Take other photographs with masks and the trained segmenter; give metrics of the set ``evaluation``."""
+    name = "segmentation_evaluate"
+    nodes = [
+        Node(resolve_plan, COMPUTE, "plan", name="resolve_plan"),
+        Node(read_preparation, "segmenter", "preparation", name="read_preparation"),
+        Node(count_new, ["segmenter", "images", "manifest", TILES, "plan"], "pixel_counts", name="count_photographs"),
+        Node(measure_evaluation, ["pixel_counts", "segmenter", REPORT], "evaluation", name="measure"),
+        Node(track_metrics, "evaluation", "tracked_metrics", name="track_metrics"),
+        Node(list_measured, ["pixel_counts", "segmenter", REPORT], "predictions_evaluation", name="list_predictions"),
+        Node(tabulate_widths, ["pixel_counts", REPORT], "widths", name="tabulate_widths"),
+        *_figures(),
+        Node(summarise_evaluation, ["evaluation", "widths", "quarantine"], "summary", name="summarise"),
+    ]
+    return ingestion.create_pipeline(name, partitioned=False, image="preparation") + _with_segmenter(nodes, name)
+
+
+def create_predict_pipeline(**_: Any) -> Pipeline:
+    """Take new photographs and the trained segmenter; give masks, overlays and a table."""
+    name = "segmentation_predict"
+    nodes = [
+        Node(resolve_plan, COMPUTE, "plan", name="resolve_plan"),
+        Node(
+            list_new_photographs,
+            ["raw", "params:dataset", "params:presets", "params:reading"],
+            ["photographs", "rejected"],
+            name="list_photographs",
+        ),
+        Node(
+            segment_photographs,
+            ["raw", "photographs", "segmenter", "params:reading", TILES, "params:output", "plan"],
+            "segmentation",
+            name="segment_photographs",
+        ),
+        Node(join_quarantine, ["rejected", "segmentation"], "quarantine", name="join_quarantine"),
+        Node(list_predictions, ["segmentation", REPORT], "predictions_new", name="list_predictions"),
+        Node(
+            summarise_predictions,
+            ["predictions_new", "quarantine", "segmenter"],
+            "summary",
+            name="summarise",
+        ),
+    ]
+    return _with_segmenter(nodes, name)
+
+
+def _figures() -> list[Node]:
+    return [
+        Node(
+            draw_curves,
+            ["pixel_counts", "segmenter"],
+            ["precision_recall", "threshold_curve"],
+            name="draw_curves",
+        ),
+        Node(draw_widths, "widths", "crack_widths", name="draw_widths"),
+        Node(
+            draw_examples,
+            ["segmenter", "images", "manifest", "pixel_counts", TILES, "plan", REPORT],
+            "examples",
+            name="draw_examples",
+        ),
+    ]
+
+
+def _with_segmenter(nodes: list[Node], name: str) -> Pipeline:
+    """Place nodes under a name of their own, with the segmenter and the settings of ``segmentation``."""
+    used = set().union(*(node.inputs for node in nodes))
+    parameters = {shared: shared for shared in _SHARED if shared in used}
+    parameters |= {ours: theirs for ours, theirs in _OF_SEGMENTATION.items() if ours in used}
+    return Pipeline(nodes, namespace=name, inputs={"segmenter": "segmentation.segmenter"}, parameters=parameters)

@@ -1,0 +1,252 @@
+"""Nodes that train a segmenter, choose its threshold and pack it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from crack_pipeline.imaging.photograph_stack import PhotographStack
+from crack_pipeline.models.segmenters import create_segmenter, load_encoder
+from crack_pipeline.models.weights import Weights
+from crack_pipeline.pipelines.ingestion.parameters import Image
+from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Training
+from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, rows_of, select
+from crack_pipeline.training.compute import Plan
+from crack_pipeline.training.segmenting import Tiles, check_tiles
+
+logger = logging.getLogger(__name__)
+
+_FEW_STEPS = 200
+
+
+class Pretrained(Protocol):
+    """Where the weights of encoders come from."""
+
+    def fetch(self, encoder: str, weights: str) -> dict[str, Tensor] | None:
+        """Give the weights of an encoder by name; None for ``none``."""
+
+
+def create_network(
+    image: Image,
+    network: Network,
+    encoder_weights: EncoderWeights,
+    training: Training,
+    pretrained: Pretrained,
+    tiles: Tiles | None = None,
+) -> Weights:
+    """Create the network with the weights that its training begins with, before any photograph is read.
+
+    Parameters
+    ----------
+    image
+        Form of the photographs: the network takes as many channels.
+    network
+        Which network.
+    encoder_weights
+        What its encoder begins with.
+    training
+        Its seed decides the random weights.
+    pretrained
+        Where weights of encoders come from.
+    tiles
+        In which photographs will go through the network; None if they will not.
+
+    Returns
+    -------
+    Weights
+        ``facts["network"]`` are the options that rebuild it.
+
+    Raises
+    ------
+    ValueError
+        If the options do not go together, the weights are those of another network, or the tiles are too small for
+        the network.
+    """
+    options = network.root.model_copy(update={"in_channels": CHANNELS[image.mode]})
+    weights = str(encoder_weights)
+    torch.manual_seed(training.seed)
+    segmenter = create_segmenter(options)
+    if tiles is not None:
+        check_tiles(tiles, segmenter.stride)
+    if weights != "none":
+        encoder = getattr(options, "encoder", "")
+        tensors = pretrained.fetch(encoder, weights) if encoder else {}
+        load_encoder(segmenter, tensors or {}, weights)
+    size = sum(tensor.numel() for tensor in segmenter.parameters())
+    logger.info("network: %s, %.1f million weights, pretrained: %s", options.name, size / 1e6, weights)
+    facts = {"network": options.model_dump(mode="json"), "encoder_weights": weights, "image": image.model_dump()}
+    return Weights(segmenter.state_dict(), facts)
+
+
+def fingerprint_data(
+    images: PhotographStack, manifest: pd.DataFrame, partition: pd.DataFrame, image: Image
+) -> dict[str, Any]:
+    """Identify the data of a training, masks included; see :func:`crack_pipeline.pipelines.steps.fingerprint`."""
+    return fingerprint(manifest, partition, image, _masks(images, manifest))
+
+
+def train_segmenter(
+    images: PhotographStack,
+    manifest: pd.DataFrame,
+    partition: pd.DataFrame,
+    data_fingerprint: Mapping[str, Any],
+    initial_weights: Weights,
+    training: Training,
+    plan: Plan,
+    checkpoints: Path,
+    callbacks: Sequence[Any] = (),
+) -> tuple[Weights, pd.DataFrame]:
+    """Train the network on crops of the photographs of the role ``train``.
+
+    Parameters
+    ----------
+    images
+        Photographs with masks.
+    manifest, partition
+        Which of them may be learned from, and which validate.
+    data_fingerprint
+        Decides, with the parameters, whether an interrupted training may go on.
+    initial_weights
+        From :func:`create_network`.
+    training
+        How.
+    plan
+        Compute plan.
+    checkpoints
+        Folder for the checkpoints.
+    callbacks
+        Of Lightning, for what else is to happen during the training.
+
+    Returns
+    -------
+    Weights
+        Of the epoch with the highest Dice on validation crops.
+    pandas.DataFrame
+        One row per epoch: losses, and Dice on validation crops.
+
+    Raises
+    ------
+    ValueError
+        If there are no photographs to train or validate on, or no crack among them.
+    """
+    # Lightning takes seconds to import, and only this node needs it.
+    from crack_pipeline.training.crops import Crops
+    from crack_pipeline.training.fit import Watch, fit
+    from crack_pipeline.training.segmentation import SegmentationTraining
+
+    check_same_run(images, manifest)
+    tables = {role: select(manifest, partition, [role]) for role in ("train", "validation")}
+    for role, table in tables.items():
+        if table.empty:
+            raise ValueError(f"no photograph has the role {role}: add photographs or change the partition")
+        if not (table["crack_pixels"] > 0).any():
+            raise ValueError(
+                f"none of the {len(table):,} photographs of the role {role} shows a crack: add some with masks, or "
+                "change the partition"
+            )
+    if training.epochs * training.steps_per_epoch < _FEW_STEPS:
+        logger.warning("only %d training steps: expect a weak segmenter", training.epochs * training.steps_per_epoch)
+    network = rebuild(initial_weights)
+    crop = _crop(images, rows_of(tables["train"]), training.crop, int(network.stride))
+    data = Crops(
+        images,
+        rows_of(tables["train"]),
+        rows_of(tables["validation"]),
+        size=crop,
+        batch_size=training.batch_size,
+        steps=training.steps_per_epoch,
+        centred=training.centred,
+        validation_crops=training.validation_crops,
+        seed=training.seed,
+        workers=plan.workers,
+    )
+    module = SegmentationTraining(
+        network.to(memory_format=torch.channels_last),
+        terms=training.loss,
+        augmentation=training.augmentation,
+        optimiser=training.optimiser,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        steps=training.epochs * training.steps_per_epoch,
+        schedule=training.schedule,
+        average=training.average,
+        seed=training.seed,
+    )
+    if plan.compile:
+        network.compile()
+    logger.info(
+        "training on %s photographs for %d epochs of %d batches of %d crops of %d px",
+        f"{len(tables['train']):,}",
+        training.epochs,
+        training.steps_per_epoch,
+        training.batch_size,
+        crop,
+    )
+    history = fit(
+        module,
+        data,
+        plan,
+        epochs=training.epochs,
+        checkpoints=checkpoints,
+        identity={
+            "data": data_fingerprint["fingerprint"],
+            "network": initial_weights.facts,
+            "training": training.model_dump(mode="json", exclude={"patience"}),
+            "patience": training.patience,
+            "precision": plan.precision,
+        },
+        watch=Watch("validation_dice", "max", training.patience),
+        callbacks=callbacks,
+    )
+    facts = {**initial_weights.facts, "data": dict(data_fingerprint)}
+    return Weights(module.result.state_dict(), facts), history
+
+
+def pack_segmenter(
+    network_weights: Weights, threshold: Mapping[str, Any], tiles: Tiles, training: Training, plan: Plan
+) -> Weights:
+    """Put everything that a prediction needs into one object: weights, preparation, tiles, threshold."""
+    facts = {
+        **network_weights.facts,
+        "threshold": threshold["threshold"],
+        "tiles": tiles.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+        "plan": plan.model_dump(mode="json"),
+    }
+    return Weights(network_weights.tensors, facts)
+
+
+def read_preparation(segmenter: Weights) -> Image:
+    """Give the form of photographs that a segmenter was trained on; others are prepared the same way."""
+    return Image.model_validate(segmenter.facts["image"])
+
+
+def tiles_for(segmenter: Weights, tiles: Tiles) -> Tiles:
+    """Give the tiles that the parameters ask for, with as many views as the threshold was chosen with."""
+    return tiles.model_copy(update={"augmentations": segmenter.facts["tiles"]["augmentations"]})
+
+
+def rebuild(weights: Weights) -> Any:
+    """Rebuild the network that some weights belong to."""
+    network = create_segmenter(weights.facts["network"])
+    network.load_state_dict(weights.tensors)
+    return network
+
+
+def _masks(images: PhotographStack, manifest: pd.DataFrame) -> Iterator[bytes]:
+    for row in np.sort(rows_of(manifest)):
+        yield np.ascontiguousarray(images.mask(int(row))).tobytes()
+
+
+def _crop(images: PhotographStack, rows: np.ndarray, wanted: int, stride: int) -> int:
+    """Give the side of a crop: as asked for, unless most photographs are smaller; a multiple of the stride."""
+    typical = int(np.median(images.sizes[rows].min(axis=1)))
+    side = min(wanted, max(typical, 1))
+    return max(stride, -(-side // stride) * stride)
