@@ -22,9 +22,13 @@ _UNTRACKED = ("params:presets",)
 _LIMIT = 500
 _UNSHOWN = (
     ".images",
+    ".known_roles",
     ".disjointness",
     ".vae_weights",
+    ".network_weights",
     "_scores",
+    "_counts",
+    ".threshold",
     ".thresholds",
     ".data_fingerprint",
     ".summary",

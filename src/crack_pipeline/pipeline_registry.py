@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from crack_pipeline.pipelines import anomaly, ingestion, sample
+from crack_pipeline.pipelines import anomaly, ingestion, sample, segmentation, segmentation_tuning
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -15,4 +15,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "anomaly": detect,
         "anomaly_predict": anomaly.create_predict_pipeline(),
         "anomaly_evaluate": anomaly.create_evaluate_pipeline(),
+        "segmentation": segmentation.create_pipeline(),
+        "segmentation_predict": segmentation.create_predict_pipeline(),
+        "segmentation_evaluate": segmentation.create_evaluate_pipeline(),
+        "segmentation_tuning": segmentation_tuning.create_pipeline(),
     }

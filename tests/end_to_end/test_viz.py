@@ -15,6 +15,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 LAYERS = ["raw", "intermediate", "primary", "models", "model_output", "reporting"]
+SEGMENTATION = ("segmentation", "segmentation_predict", "segmentation_evaluate", "segmentation_tuning")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ATTEMPTS = 3
 FLAGS = (
@@ -94,7 +95,7 @@ def test_every_stored_dataset_has_a_layer_and_layers_are_drawn(graph):
     assert {node["name"] for node in stored if node["layer"] not in LAYERS} == set()
 
 
-@pytest.mark.parametrize("pipeline", ["anomaly_predict", "anomaly_evaluate", "ingestion", "sample"])
+@pytest.mark.parametrize("pipeline", ["anomaly_predict", "anomaly_evaluate", "ingestion", "sample", *SEGMENTATION])
 def test_layers_of_the_other_pipelines_have_no_cycle(build, pipeline):
     assert json.loads((build / "api/pipelines" / pipeline).read_text())["layers"]
 

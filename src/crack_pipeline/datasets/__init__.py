@@ -11,6 +11,8 @@ from crack_pipeline.datasets.raw_root import RawRootDataset
 from crack_pipeline.datasets.rendered_folder import RenderedFolderDataset
 from crack_pipeline.datasets.safetensors import SafetensorsDataset
 from crack_pipeline.datasets.segmentation_folder import SegmentationFolderDataset
+from crack_pipeline.datasets.study import StudiesDataset
+from crack_pipeline.datasets.trial_runs import TrialRunsDataset
 
 __all__ = [
     "AnnouncedCSVDataset",
@@ -24,4 +26,6 @@ __all__ = [
     "RenderedFolderDataset",
     "SafetensorsDataset",
     "SegmentationFolderDataset",
+    "StudiesDataset",
+    "TrialRunsDataset",
 ]
