@@ -39,7 +39,7 @@ def near(area, distance):
     return distance_transform_edt(~area) <= distance if area.any() else np.zeros_like(area)
 
 
-def same(a, b):
+def check_same(a, b):
     assert (a.levels == b.levels).all() and (a.at is None) == (b.at is None)
     if a.at is not None:
         for name, value in vars(a.at).items():
@@ -77,7 +77,7 @@ def test_what_is_predicted_in_an_ignored_area_changes_nothing(photograph, thresh
     probability, mask = photograph
     other = probability.copy()
     other[mask == IGNORED] = np.random.default_rng(seed).random((mask == IGNORED).sum())
-    same(count(probability, mask, threshold), count(other, mask, threshold))
+    check_same(count(probability, mask, threshold), count(other, mask, threshold))
 
 
 def test_a_shifted_line_is_near_up_to_the_tolerance():
@@ -118,7 +118,7 @@ def test_levels_of_many_are_the_sum(several):
 @given(photographs, thresholds)
 def test_levels_serve_as_well_as_probabilities(photograph, threshold):
     probability, mask = photograph
-    same(count(to_levels(probability), mask, threshold), count(probability, mask, threshold))
+    check_same(count(to_levels(probability), mask, threshold), count(probability, mask, threshold))
 
 
 @given(st.floats(0, 1, width=32), thresholds)
@@ -131,7 +131,7 @@ def test_every_part_of_a_large_photograph_is_counted(monkeypatch):
     photograph = a_photograph(0, (50, 40))
     whole = count(*photograph, 0.25)
     monkeypatch.setattr("crack_pipeline.evaluation.segmentation_counts._CELLS", 90)
-    same(count(*photograph, 0.25), whole)
+    check_same(count(*photograph, 0.25), whole)
 
 
 @pytest.mark.parametrize("threshold", [None, 0.5])
@@ -143,11 +143,11 @@ def test_a_table_keeps_everything_through_parquet(threshold):
     table.to_parquet(stored)
     for back in (table, pd.read_parquet(stored)):
         for before, after in zip(counts, from_table(back), strict=True):
-            same(before, after)
+            check_same(before, after)
             assert after.levels.dtype == np.int64
     assert from_table(to_table([], [])) == []
     backwards = from_table(pd.read_parquet(stored).iloc[::-1])
-    same(backwards[0], counts[2])
+    check_same(backwards[0], counts[2])
 
 
 def test_a_table_of_some_with_a_threshold_is_refused():

@@ -67,8 +67,8 @@ def test_without_trials_they_say_so():
 
 @pytest.mark.parametrize("results", [[trial(0)], [trial(0, "failed", ())], [trial(0, "pruned", (0.1,))]])
 def test_a_single_trial_is_enough(results):
-    words(history(results))
-    words(slices(results, DIMENSIONS))
+    assert words(history(results))
+    assert words(slices(results, DIMENSIONS))
 
 
 def test_shares_of_zero_can_be_drawn():

@@ -21,7 +21,7 @@ def crack_widths(crack: NDArray[np.bool_], *, tile: int = TILE) -> NDArray[np.fl
 
     The width at a pixel is the diameter of the largest disc that fits into the crack and covers the pixel (the
     local thickness of T. Hildebrand and P. Rüegsegger, Journal of Microscopy 185(1), 1997). The width of the
-    nearest centreline point would be taken from the stubs that a ragged edge grows, and beside a wide crack from a
+    nearest centreline point would be taken from the spurs that a ragged edge grows, and beside a wide crack from a
     thin neighbour: it makes 6 % of the crack pixels of DeepCrack thinner than 2 px, where 0.5 % are.
 
     Parameters

@@ -149,7 +149,7 @@ class SegmentationTraining(pl.LightningModule):
         above = self._counted.cpu().double().view(-1, _LEVELS).flip(1).cumsum(1)
         hit, false_alarm, cracks = above[CRACK], above[0], above[CRACK, -1]
         dice = 2 * hit / (hit + false_alarm + cracks).clamp(min=1)
-        self.log("validation_dice", dice.max().float())
+        self.log("validation_dice", float(dice.max()))
         self._counted = None
 
 
