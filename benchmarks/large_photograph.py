@@ -5,9 +5,9 @@
 The photograph is mapped from a file and made of mirrored photographs, or of rendered ones without --data. The bare
 network sees the same pixels in touching tiles of the same size, ready as floats on the device; its rows of tiles and
 those of this project take turns, so that a noisy machine is noisy for both (on CUDA whole photographs do). Memory is
-measured in a process that does nothing else. Last, a photograph that fits goes through whole and in tiles, and the
-two results are compared. Without --segmenter the network has random weights, which is fair for time and memory; give a
-trained one for the differences.
+measured in a process that does nothing else. Last, a photograph that fits goes through whole and in tiles of
+at most three quarters of its side, and the two results are compared. Without --segmenter the network has random
+weights, which is fair for time and memory; give a trained one for the differences.
 """
 
 from __future__ import annotations
@@ -188,7 +188,9 @@ def measure_difference(photograph: NDArray[np.uint8], plan: Plan, options: argpa
     for precision in dict.fromkeys(("32-true", plan.precision)):
         exactly = plan.model_copy(update={"precision": precision})
         whole = probabilities(network, part, exactly, tiles.model_copy(update={"size": max(part.shape)}))
-        difference = np.abs(probabilities(network, part, exactly, tiles) - whole)
+        # Four tiles at least, also where the photograph would fit into one.
+        cut = tiles.model_copy(update={"size": min(tiles.size, max(part.shape) * 3 // 4)})
+        difference = np.abs(probabilities(network, part, exactly, cut) - whole)
         found[precision] = {
             "inside": float(difference[inside].max()),
             "anywhere": float(difference.max()),

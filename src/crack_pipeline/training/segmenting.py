@@ -40,11 +40,11 @@ class Tiles(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: int = Field(
-        1536,
+        2304,
         ge=16,
         description="largest side of a tile, px; memory grows with its square. What fits goes through whole",
     )
-    halo: int = Field(64, ge=0, description="px at inner edges of a tile that are computed and not used")
+    halo: int = Field(96, ge=0, description="px at inner edges of a tile that are computed and not used")
     blend: int = Field(16, ge=1, description="px beyond the halo over which one tile fades into the next")
     augmentations: Literal[1, 2, 4, 8] = Field(
         1,
