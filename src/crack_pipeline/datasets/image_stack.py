@@ -18,6 +18,7 @@ from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
+from crack_pipeline.datasets.swapping import beside, finish_swap, swap
 from crack_pipeline.imaging.photograph_stack import IGNORED, PhotographChunk, PhotographStack, open_stack
 from crack_pipeline.imaging.stack import DESCRIPTION, FORMAT, IMAGES, PHOTOGRAPHS, ImageChunk, ImageStack
 
@@ -87,7 +88,7 @@ class ImageStackDataset(AbstractDataset[ImageChunk | PhotographChunk, ImageStack
         DatasetError
             If there is none, with the command that makes one.
         """
-        self._finish_swap()
+        finish_swap(self._folder)
         try:
             return open_stack(self._folder)
         except (FileNotFoundError, ValueError) as error:
@@ -109,7 +110,8 @@ class ImageStackDataset(AbstractDataset[ImageChunk | PhotographChunk, ImageStack
             self._writer.append(data)
             if data.last:
                 self._writer.close()
-                self._swap()
+                self._writer = None
+                swap(self._partial, self._folder)
         except OSError as error:
             self._drop()
             raise DatasetError(self._explain(error)) from error
@@ -118,31 +120,12 @@ class ImageStackDataset(AbstractDataset[ImageChunk | PhotographChunk, ImageStack
     def _partial(self) -> Path:
         return self._folder.with_name(f".{self._folder.name}.partial")
 
-    @property
-    def _old(self) -> Path:
-        return self._folder.with_name(f".{self._folder.name}.old")
-
     def _begin(self, first: ImageChunk | PhotographChunk) -> None:
         self._drop()
-        self._finish_swap()
+        finish_swap(self._folder)
         self._partial.mkdir(parents=True)
         pictures = _Images if isinstance(first, ImageChunk) else _Photographs
         self._writer = _Writer(self._partial, self._shard_bytes, pictures(self._partial, self._shard_bytes))
-
-    def _swap(self) -> None:
-        self._writer = None
-        if self._folder.exists():
-            self._folder.rename(self._old)
-        self._partial.rename(self._folder)
-        self._finish_swap()
-
-    def _finish_swap(self) -> None:
-        """Bring the folders in order after a run that was killed in the middle of a swap."""
-        if self._old.exists():
-            if self._folder.exists():
-                shutil.rmtree(self._old)
-            else:
-                self._old.rename(self._folder)
 
     def _drop(self) -> None:
         if self._writer is not None:
@@ -159,7 +142,7 @@ class ImageStackDataset(AbstractDataset[ImageChunk | PhotographChunk, ImageStack
         return f"the image stack cannot be written to {self._folder}: {error}; {kept}"
 
     def _exists(self) -> bool:
-        return (self._folder / DESCRIPTION).exists() or (not self._folder.exists() and self._old.exists())
+        return (self._folder / DESCRIPTION).exists() or (not self._folder.exists() and beside(self._folder).exists())
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._folder), "shard_bytes": self._shard_bytes}

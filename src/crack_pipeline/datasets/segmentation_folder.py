@@ -17,6 +17,7 @@ import pandas as pd
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
+from crack_pipeline.datasets.swapping import beside, finish_swap, swap
 from crack_pipeline.imaging.camera import check_quality, encode_jpeg, encode_png
 from crack_pipeline.imaging.segmented import Segmentation, SegmentedChunk, SegmentedPhotograph, shrink_to
 
@@ -95,7 +96,7 @@ class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
         DatasetError
             If there is no finished segmentation; the message says where an unfinished one lies.
         """
-        self._finish_swap()
+        finish_swap(self._folder)
         if not self._exists():
             place = f"; what a run did before it ended is in {self._unfinished}" if self._unfinished.exists() else ""
             raise DatasetError(f"there is no finished segmentation in {self._folder}{place}")
@@ -122,7 +123,8 @@ class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
             if data.last:
                 done = self._writer.photographs
                 self._writer.close()
-                self._swap()
+                self._writer = None
+                swap(self._unfinished, self._folder)
                 logger.info("masks, overlays and table of %s photographs are in %s", f"{done:,}", self._folder)
         except OSError as error:
             raise DatasetError(self._explain(error)) from error
@@ -131,12 +133,8 @@ class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
     def _unfinished(self) -> Path:
         return self._folder.with_name(f"{self._folder.name}.unfinished")
 
-    @property
-    def _old(self) -> Path:
-        return self._folder.with_name(f".{self._folder.name}.old")
-
     def _begin(self) -> None:
-        self._finish_swap()
+        finish_swap(self._folder)
         for folder in (self._folder, self._unfinished):
             foreign = _foreign(folder)
             if foreign is not None:
@@ -151,21 +149,6 @@ class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
         self._unfinished.mkdir(parents=True)
         self._writer = _Writer(self._unfinished, self._overlay_side, self._jpeg_quality)
 
-    def _swap(self) -> None:
-        self._writer = None
-        if self._folder.exists():
-            self._folder.rename(self._old)
-        self._unfinished.rename(self._folder)
-        self._finish_swap()
-
-    def _finish_swap(self) -> None:
-        """Bring the folders in order after a run that was killed in the middle of a swap."""
-        if self._old.exists():
-            if self._folder.exists():
-                shutil.rmtree(self._old)
-            else:
-                self._old.rename(self._folder)
-
     def _explain(self, error: OSError) -> str:
         done = self._writer.photographs if self._writer is not None else 0
         kept = f"{done:,} photographs are finished, in {self._unfinished}"
@@ -177,7 +160,7 @@ class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
         return f"the segmentation cannot be written to {self._unfinished}: {error}; {kept}"
 
     def _exists(self) -> bool:
-        return any((folder / PHOTOGRAPHS).is_file() for folder in (self._folder, self._old))
+        return any((folder / PHOTOGRAPHS).is_file() for folder in (self._folder, beside(self._folder)))
 
     def _describe(self) -> dict[str, Any]:
         return {

@@ -135,18 +135,18 @@ class _Ranking:
         area = (np.diff(normals, axis=1, prepend=0) * (2 * cracks - gained)).sum(axis=1)
         both = np.where(n_normal > 0, n_crack, 0.0)
         return {
-            "roc_auc": _ratio(area, 2 * both * n_normal),
-            "average_precision": _ratio((gained * (cracks / np.maximum(every, 1))).sum(axis=1), both),
-            "precision": _ratio(tp, tp + fp),
-            "recall": _ratio(tp, n_crack),
-            "f1": _ratio(2 * tp, tp + fp + n_crack),
-            "fpr": _ratio(fp, n_normal),
+            "roc_auc": ratio(area, 2 * both * n_normal),
+            "average_precision": ratio((gained * (cracks / np.maximum(every, 1))).sum(axis=1), both),
+            "precision": ratio(tp, tp + fp),
+            "recall": ratio(tp, n_crack),
+            "f1": ratio(2 * tp, tp + fp + n_crack),
+            "fpr": ratio(fp, n_normal),
         }
 
 
-def _ratio(part: NDArray[Any], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+def ratio(part: NDArray[Any], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     """Divide, NaN where the whole is 0."""
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
@@ -171,7 +171,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
     rows = []
     for name, entry in scores.items():
         for set_name, found in entry["sets"].items():
-            row = {"score": name, "set": set_name, "roc_auc": _with_interval(found, "roc_auc")}
+            row = {"score": name, "set": set_name, "roc_auc": with_interval(found, "roc_auc")}
             for column in ("average_precision", "precision", "recall", "f1", "fpr"):
                 row[column] = float("nan") if found[column] is None else found[column]
             rows.append(row | {"fp": found["confusion"]["fp"], "fn": found["confusion"]["fn"]})
@@ -179,7 +179,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _with_interval(found: Mapping[str, Any], name: str) -> str:
+def with_interval(found: Mapping[str, Any], name: str) -> str:
+    """Write a metric with its interval, where it has one."""
     value, interval = found[name], found.get(f"{name}_ci95")
     if value is None:
         return "undefined"

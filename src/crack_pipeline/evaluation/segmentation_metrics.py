@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from crack_pipeline.evaluation.bootstrap import percentile_interval, resampled_weights
+from crack_pipeline.evaluation.metrics import ratio, with_interval
 from crack_pipeline.evaluation.segmentation_counts import LEVELS, PhotographCounts, ThresholdCounts, level_of
 
 WITH_INTERVAL = (
@@ -189,14 +190,14 @@ class _Summands:
         dice, photographs = (times @ self.dice).T
         found |= {
             "f1": found["dice"],
-            "dice_per_image": _ratio(dice, photographs),
+            "dice_per_image": ratio(dice, photographs),
             "average_precision": _average_precision(levels),
         }
         if self.at is None:
             return found | dict.fromkeys(("f1_tolerant", "cldice"), np.full(len(times), np.nan))
         predicted_near, true_near, *line = (times @ self.at).T
-        found["f1_tolerant"] = _harmonic(_ratio(predicted_near, tp + fp), _ratio(true_near, n_crack), tp + fp + n_crack)
-        found["cldice"] = _harmonic(_ratio(line[1], line[0]), _ratio(line[3], line[2]), line[0] + line[2])
+        found["f1_tolerant"] = _harmonic(ratio(predicted_near, tp + fp), ratio(true_near, n_crack), tp + fp + n_crack)
+        found["cldice"] = _harmonic(ratio(line[1], line[0]), ratio(line[3], line[2]), line[0] + line[2])
         return found
 
 
@@ -283,7 +284,7 @@ def by_width_table(
         "from_px": edges[:-1],
         "to_px": edges[1:],
         "true_pixels": true.astype(np.int64),
-        "share": _ratio(true, np.full(len(true), true.sum())),
+        "share": ratio(true, np.full(len(true), true.sum())),
     }
     flat = summands.reshape(len(at), -1)
     drawn = [np.zeros((0, *summands.shape[1:]))]
@@ -292,8 +293,8 @@ def by_width_table(
         drawn += [(w.astype(np.float64) @ flat).reshape(-1, *summands.shape[1:]) for w in weights]
     sums = np.concatenate(drawn)
     for row, (name, found) in enumerate({"recall": hit, "recall_tolerant": near}.items(), start=1):
-        columns[name] = _ratio(found, true)
-        ends = [percentile_interval(values, level) for values in _ratio(sums[:, row], sums[:, 0]).T]
+        columns[name] = ratio(found, true)
+        ends = [percentile_interval(values, level) for values in ratio(sums[:, row], sums[:, 0]).T]
         for side, end in enumerate(("low", "high")):
             columns[f"{name}_{end}"] = [math.nan if pair is None else pair[side] for pair in ends]
     return pd.DataFrame(columns)
@@ -325,7 +326,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
     )
     rows = []
     for name, found in metrics["sets"].items():
-        row = {"set": name, "dice": _with_interval(found, "dice")}
+        row = {"set": name, "dice": with_interval(found, "dice")}
         row |= {column: math.nan if found[column] is None else found[column] for column in numbers}
         rows.append(row | {"photographs": found["n"]["photographs"]})
     return pd.DataFrame(rows, columns=["set", "dice", *numbers, "photographs"])
@@ -348,13 +349,13 @@ def _near_and_line(at: ThresholdCounts) -> tuple[int, ...]:
 
 
 def _overlap(tp: Array, fp: Array, fn: Array, tn: Array) -> dict[str, Array]:
-    iou = _ratio(tp, tp + fp + fn)
+    iou = ratio(tp, tp + fp + fn)
     return {
-        "precision": _ratio(tp, tp + fp),
-        "recall": _ratio(tp, tp + fn),
-        "dice": _ratio(2 * tp, 2 * tp + fp + fn),
+        "precision": ratio(tp, tp + fp),
+        "recall": ratio(tp, tp + fn),
+        "dice": ratio(2 * tp, 2 * tp + fp + fn),
         "iou": iou,
-        "miou": (iou + _ratio(tn, tn + fp + fn)) / 2,
+        "miou": (iou + ratio(tn, tn + fp + fn)) / 2,
     }
 
 
@@ -363,7 +364,7 @@ def _average_precision(levels: Array) -> Array:
     above = np.cumsum(levels[:, :, ::-1], axis=2)
     gained = levels[:, 1, ::-1]
     precision = above[:, 1] / np.maximum(above.sum(axis=1), 1)
-    return _ratio((gained * precision).sum(axis=1), above[:, 1, -1])
+    return ratio((gained * precision).sum(axis=1), above[:, 1, -1])
 
 
 def _harmonic(a: Array, b: Array, whole: Array) -> Array:
@@ -371,11 +372,6 @@ def _harmonic(a: Array, b: Array, whole: Array) -> Array:
     a, b = np.nan_to_num(a), np.nan_to_num(b)
     mean = np.divide(2 * a * b, a + b, out=np.zeros(len(a)), where=a + b > 0)
     return np.where(whole > 0, mean, np.nan)
-
-
-def _ratio(part: Array, whole: Array) -> Array:
-    """Divide, NaN where the whole is 0."""
-    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
 
 
 def _plain(value: float) -> float | None:
@@ -386,10 +382,3 @@ def _width_name(low: float, high: float) -> str:
     if low <= 1:
         return "all" if math.isinf(high) else f"below {high:g} px"
     return f"{low:g} px and more" if math.isinf(high) else f"{low:g} to below {high:g} px"
-
-
-def _with_interval(found: Mapping[str, Any], name: str) -> str:
-    value, interval = found[name], found.get(f"{name}_ci95")
-    if value is None:
-        return "undefined"
-    return f"{value:.4f}" + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")

@@ -182,5 +182,5 @@ def _names_in_timm(name: str) -> list[str]:
     try:
         with torch.device("meta"):
             return list(timm().create_model(name).state_dict())
-    except (RuntimeError, NotImplementedError):  # some compute with their weights while they are made
+    except RuntimeError:  # some compute with their weights while they are made
         return list(timm().create_model(name).state_dict())
