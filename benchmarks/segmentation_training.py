@@ -47,6 +47,7 @@ from crack_pipeline.training.compute import Compute, Plan, matrix_flops, resolve
 from crack_pipeline.training.crops import Crops
 from crack_pipeline.training.fit import Data, fit
 from crack_pipeline.training.losses import CrossEntropy, Dice, loss
+from crack_pipeline.training.memory import keep_memory
 from crack_pipeline.training.segmentation import SegmentationTraining
 from crack_pipeline.training.segmenting import Tiles, probabilities
 
@@ -124,8 +125,10 @@ class Turns(Callback):
         else:
             self.warm_up = spent
         self.ours.losses.append(float(outputs["loss"]))
+        keep_memory(False)
         for _ in range(self.turn // 2):
             next(self.plain)
+        keep_memory(True)
         self.started = time.perf_counter()
 
     def passed(self) -> float:

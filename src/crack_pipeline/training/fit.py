@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from crack_pipeline.training.batches import Images, loader
 from crack_pipeline.training.compute import Plan
+from crack_pipeline.training.memory import kept_memory
 
 logger = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -325,7 +326,7 @@ def fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), kept_memory():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
