@@ -25,7 +25,9 @@ from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.memory import kept_memory
 
 logger = logging.getLogger(__name__)
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+# Lightning reports through either of them, whichever was imported last.
+for _name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 _SECONDS_BETWEEN_LINES = 15.0
 _STEPS_BETWEEN_CHECKS = 20
 
