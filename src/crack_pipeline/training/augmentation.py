@@ -9,24 +9,15 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 
+from crack_pipeline.imaging import jpeg
 from crack_pipeline.imaging.photograph_stack import IGNORED
 
-# The luminance table of ITU-T T.81 (JPEG), annex K.1.
-_JPEG_LUMINANCE = (
-    (16, 11, 10, 16, 24, 40, 51, 61),
-    (12, 12, 14, 19, 26, 58, 60, 55),
-    (14, 13, 16, 24, 40, 57, 69, 56),
-    (14, 17, 22, 29, 51, 87, 80, 62),
-    (18, 22, 37, 56, 68, 109, 103, 77),
-    (24, 35, 55, 64, 81, 104, 113, 92),
-    (49, 64, 78, 87, 103, 121, 120, 101),
-    (72, 92, 95, 98, 112, 100, 103, 99),
-)
 _JPEG_MIDDLE = 128 / 255
 
 
@@ -156,7 +147,7 @@ def _compress(images: Tensor, lowest: int) -> Tensor:
     padded = pad(images, [0, -width % 8, 0, -height % 8], mode="replicate")
     quality = _uniform(len(images), lowest, 95, images).view(-1, 1, 1, 1)
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)
-    table = (torch.tensor(_JPEG_LUMINANCE).flatten().to(images) * scale).round_().clamp_(1, 255) / 255
+    table = (torch.from_numpy(jpeg.LUMINANCE).to(images) * scale).round_().clamp_(1, 255) / 255
     split = (*padded.shape[:2], padded.shape[2] // 8, 8, padded.shape[3] // 8, 8)
     blocks = (padded - _JPEG_MIDDLE).reshape(split).transpose(3, 4)
     cosine = _cosines().to(images)
@@ -168,10 +159,7 @@ def _compress(images: Tensor, lowest: int) -> Tensor:
 @lru_cache(maxsize=1)
 def _cosines() -> Tensor:
     """Give the orthonormal matrix, (64, 64), of the cosine transform of a block, row by row."""
-    at = torch.arange(8, dtype=torch.float64)
-    matrix = torch.cos(math.pi / 8 * at[:, None] * (at[None, :] + 0.5)) / 2
-    matrix[0] /= math.sqrt(2)
-    return torch.kron(matrix, matrix).float()
+    return torch.from_numpy(np.kron(jpeg.COSINES, jpeg.COSINES))
 
 
 def _uniform(number: int, low: float, high: float, like: Tensor) -> Tensor:
