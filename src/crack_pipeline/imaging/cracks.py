@@ -78,6 +78,8 @@ class CrackStyle:
     """Direction from which the light comes, radians, 0 = from the right, growing clockwise."""
     tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """What remains of red, green and blue in the crack, relative to each other; not used on grey."""
+    direction: float | None = None
+    """Direction in which the main path crosses the picture, radians, as of the light; None is any."""
 
     def __post_init__(self) -> None:
         ranges = {
@@ -115,6 +117,7 @@ class CrackStyle:
             unevenness=0,
             lip=0,
             halo=0,
+            direction=self.direction,
         )
 
 
@@ -140,6 +143,7 @@ def choose_crack(
     difficulty: float = 0.5,
     shape: tuple[int, int] = (128, 128),
     light_angle: float | None = None,
+    width: float | None = None,
 ) -> CrackStyle:
     """Choose the look of a crack at random.
 
@@ -153,6 +157,8 @@ def choose_crack(
         Height and width of the picture, px; widths grow with its shorter side.
     light_angle
         Direction from which the light comes, radians; random where left out.
+    width
+        Mean width, px; random, from difficulty and shape, where left out.
 
     Returns
     -------
@@ -165,14 +171,17 @@ def choose_crack(
     """
     if not 0 <= difficulty <= 1:
         raise ValueError(f"difficulty must lie between 0 and 1, got {difficulty!r}")
-    scale = min(shape) / 128
+    scale = 1.0 if width is not None else min(shape) / 128
     low, high = 2.2 - 1.2 * difficulty, 9.5 - 6.5 * difficulty
     relative_width = low * (high / low) ** float(rng.random() ** 1.4)
+    if width is not None:
+        relative_width = width
     weakest, strongest = 0.6 - 0.38 * difficulty, 0.92 - 0.22 * difficulty
     contrast = float(rng.uniform(weakest, strongest))
     # wide cracks are deep: little light comes back from them, however faint thin ones may be
     contrast += (0.93 - contrast) * min(1.0, max(0.0, (relative_width - 1.8) / 3))
-    width = min(60.0, max(1.0, scale * relative_width))
+    if width is None:
+        width = min(60.0, max(1.0, scale * relative_width))
     warm = float(rng.normal(0, 0.03))
     return CrackStyle(
         width=width,
@@ -302,6 +311,8 @@ def _choose_ends(
     height, width = shape
     middle = np.array([width * rng.uniform(0.25, 0.75), height * rng.uniform(0.25, 0.75)])
     angle = rng.uniform(0, 2 * math.pi)
+    if style.direction is not None:
+        angle = style.direction
     direction = np.array([math.cos(angle), math.sin(angle)])
     ends, has_tip = [], []
     margin = 2 * style.width + 4

@@ -1,0 +1,162 @@
+"""Cracks simulated on squares cut from photographs of sound concrete, as the same camera would have taken them.
+
+What is drawn, cracks and nuisances, is a factor on the light that the concrete gives back. The factor is blurred as the
+camera blurs, noise takes the place of the noise that the darkening took away, and the whole square is compressed: a
+network that learns from it can find a crack by nothing but its look.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from crack_pipeline.imaging.camera import decode, encode_jpeg
+from crack_pipeline.imaging.cracks import CrackStyle, choose_crack, draw_crack
+from crack_pipeline.imaging.nuisances import choose_nuisances, draw_nuisances
+
+_GREY = np.float32(0.5)
+_WIDEST, _NARROWEST = 100.0, 0.5
+_TRIES = 8
+
+
+class Simulation(BaseModel):
+    """What is drawn on sound concrete."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cracked: float = Field(0.75, ge=0, le=1, description="share of the squares that get a crack")
+    width: tuple[float, float] = Field((1.5, 24.0), description="narrowest and widest crack, in px or mm")
+    millimetres_per_pixel: float | None = Field(
+        None, gt=0, description="scale of the photographs; where given, widths are in mm"
+    )
+    density: float = Field(1.3, ge=1, le=20, description="mean number of cracks in a square that gets any")
+    branches: float | None = Field(None, ge=0, le=20, description="mean number of branches of a crack; null: 0 to 2.5")
+    orientation: tuple[float, float] | None = Field(
+        None, description="degrees between which cracks run, 0 = from left to right, clockwise; null: any"
+    )
+    difficulty: tuple[float, float] = Field((0.0, 0.9), description="from wide and dark, 0, to faint hairlines, 1")
+    nuisances: float = Field(0.6, ge=0, le=1, description="share of the squares with stains, blots, seams, shadows")
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Simulation:
+        for name in ("width", "difficulty", "orientation"):
+            value = getattr(self, name)
+            if value is not None and value[0] > value[1]:
+                raise ValueError(f"{name} goes from {value[0]:g} to {value[1]:g}: the smaller one comes first")
+        narrowest, widest = self.width_px
+        if narrowest < _NARROWEST or widest > _WIDEST:
+            raise ValueError(
+                f"cracks would be {narrowest:g} to {widest:g} px wide; {_NARROWEST:g} to {_WIDEST:g} px can be drawn: "
+                "change width" + (" or millimetres_per_pixel" if self.millimetres_per_pixel else "")
+            )
+        if not 0 <= self.difficulty[0] <= self.difficulty[1] <= 1:
+            raise ValueError(f"difficulty must lie between 0 and 1, got {self.difficulty}")
+        return self
+
+    @property
+    def width_px(self) -> tuple[float, float]:
+        """Narrowest and widest crack in px."""
+        scale = self.millimetres_per_pixel or 1.0
+        return self.width[0] / scale, self.width[1] / scale
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What a camera leaves in its photographs.
+
+    Attributes
+    ----------
+    blur
+        Deviation of the blur, px.
+    noise
+        Deviation of the noise, relative to white.
+    jpeg_quality
+        1 to 100; None if it left none.
+    """
+
+    blur: float
+    noise: float
+    jpeg_quality: int | None
+
+
+def simulate(
+    square: NDArray[np.uint8], rng: np.random.Generator, simulation: Simulation, traces: Traces
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Simulate cracks and nuisances on sound concrete.
+
+    Parameters
+    ----------
+    square
+        (S, S) or (S, S, 3) uint8, S at least 32. Not changed.
+    rng
+        Source of randomness: the same state gives the same picture.
+    simulation
+        What is drawn.
+    traces
+        Of the camera that took the photograph.
+
+    Returns
+    -------
+    image : ndarray of uint8
+        In the form of the square.
+    mask : ndarray of uint8
+        (S, S), 1 where the ideal crack covers at least half of the pixel, elsewhere 0.
+    """
+    shape: tuple[int, int] = (square.shape[0], square.shape[1])
+    surface: NDArray[np.float32] = np.full(square.shape, _GREY, np.float32)
+    difficulty = float(rng.uniform(*simulation.difficulty))
+    if rng.random() < simulation.nuisances:
+        surface = draw_nuisances(surface, rng, choose_nuisances(rng, difficulty))
+    mask = np.zeros(shape, np.bool_)
+    if rng.random() < simulation.cracked:
+        light = float(rng.uniform(-math.pi, math.pi))
+        for _ in range(1 + rng.poisson(simulation.density - 1)):
+            surface, drawn = _draw(surface, rng, simulation, difficulty, light)
+            mask |= drawn
+    return _photograph(square, surface / _GREY, rng, traces), mask.astype(np.uint8)
+
+
+def _draw(
+    surface: NDArray[np.float32], rng: np.random.Generator, simulation: Simulation, difficulty: float, light: float
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Draw one crack; once more if it all but misses the square."""
+    shape: tuple[int, int] = (surface.shape[0], surface.shape[1])
+    for _ in range(_TRIES):
+        drawn, mask = draw_crack(surface, rng, _style(rng, simulation, difficulty, shape, light))
+        if mask.sum() >= 0.2 * min(shape):
+            break
+    return drawn, mask
+
+
+def _style(
+    rng: np.random.Generator, simulation: Simulation, difficulty: float, shape: tuple[int, int], light: float
+) -> CrackStyle:
+    narrowest, widest = simulation.width_px
+    width = float(np.exp(rng.uniform(math.log(narrowest), math.log(widest))))
+    style = choose_crack(rng, difficulty, shape, light, width)
+    if simulation.branches is not None:
+        style = replace(style, branches=simulation.branches)
+    if simulation.orientation is not None:
+        style = replace(style, direction=math.radians(float(rng.uniform(*simulation.orientation))))
+    return style
+
+
+def _photograph(
+    square: NDArray[np.uint8], factor: NDArray[np.float32], rng: np.random.Generator, traces: Traces
+) -> NDArray[np.uint8]:
+    if traces.blur > 0:
+        blur = traces.blur * float(rng.uniform(0.8, 1.25))
+        factor = np.asarray(cv2.GaussianBlur(factor, (0, 0), blur, borderType=cv2.BORDER_REFLECT_101), np.float32)
+    light = square * factor
+    if traces.noise > 0:
+        lost = np.maximum(1 - np.square(factor), 0)
+        light += 255 * traces.noise * np.sqrt(lost) * rng.standard_normal(light.shape, dtype=np.float32)
+    picture = np.clip(np.rint(light), 0, 255).astype(np.uint8)
+    if traces.jpeg_quality is None:
+        return picture
+    return decode(encode_jpeg(picture, traces.jpeg_quality), colour=picture.ndim == 3)
