@@ -44,7 +44,7 @@ from crack_pipeline.imaging.scenes import render_scene
 from crack_pipeline.models.segmenters import create_segmenter
 from crack_pipeline.training.augmentation import Augmentation
 from crack_pipeline.training.compute import Compute, Plan, matrix_flops, resolve
-from crack_pipeline.training.crops import Crops
+from crack_pipeline.training.crops import Crops, GridCrops, RandomCrops
 from crack_pipeline.training.fit import Data, fit
 from crack_pipeline.training.losses import CrossEntropy, Dice, loss
 from crack_pipeline.training.memory import keep_memory
@@ -289,14 +289,12 @@ def ours(
     spent = Spent()
     nothing = Augmentation(flips=False, brightness=0, contrast=0, gamma=0, colour=0, blur=0, noise=0, jpeg=0)
     crops = TimedCrops(
-        stack,
-        np.arange(len(stack)),
-        np.arange(1),
-        size=options.crop,
+        RandomCrops(
+            stack, np.arange(len(stack)), size=options.crop, batch_size=options.batch, steps=steps, centred=0.5
+        ),
+        GridCrops(stack, np.arange(1), size=options.crop, batch_size=options.batch, most=1),
         batch_size=options.batch,
         steps=steps,
-        centred=0.5,
-        validation_crops=1,
         seed=0,
         workers=plan.workers,
     )

@@ -2,7 +2,14 @@
 
 from kedro.pipeline import Pipeline
 
-from crack_pipeline.pipelines import anomaly, ingestion, sample, segmentation, segmentation_tuning
+from crack_pipeline.pipelines import (
+    anomaly,
+    ingestion,
+    label_free,
+    sample,
+    segmentation,
+    segmentation_tuning,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -19,4 +26,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "segmentation_predict": segmentation.create_predict_pipeline(),
         "segmentation_evaluate": segmentation.create_evaluate_pipeline(),
         "segmentation_tuning": segmentation_tuning.create_pipeline(),
+        "label_free": label_free.create_pipeline(),
+        "label_free_predict": label_free.create_predict_pipeline(),
+        "label_free_evaluate": label_free.create_evaluate_pipeline(),
     }

@@ -16,6 +16,7 @@ import pytest
 
 LAYERS = ["raw", "intermediate", "primary", "models", "model_output", "reporting"]
 SEGMENTATION = ("segmentation", "segmentation_predict", "segmentation_evaluate", "segmentation_tuning")
+LABEL_FREE = ("label_free", "label_free_predict", "label_free_evaluate")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ATTEMPTS = 3
 FLAGS = (
@@ -95,7 +96,9 @@ def test_every_stored_dataset_has_a_layer_and_layers_are_drawn(graph):
     assert {node["name"] for node in stored if node["layer"] not in LAYERS} == set()
 
 
-@pytest.mark.parametrize("pipeline", ["anomaly_predict", "anomaly_evaluate", "ingestion", "sample", *SEGMENTATION])
+@pytest.mark.parametrize(
+    "pipeline", ["anomaly_predict", "anomaly_evaluate", "ingestion", "sample", *SEGMENTATION, *LABEL_FREE]
+)
 def test_layers_of_the_other_pipelines_have_no_cycle(build, pipeline):
     assert json.loads((build / "api/pipelines" / pipeline).read_text())["layers"]
 

@@ -13,7 +13,7 @@ from crack_pipeline.models.vae import ConvVAE
 from crack_pipeline.training import fit as fit_module
 from crack_pipeline.training.augmentation import Augmentation
 from crack_pipeline.training.compute import Compute, resolve
-from crack_pipeline.training.crops import Crops
+from crack_pipeline.training.crops import Crops, GridCrops, RandomCrops
 from crack_pipeline.training.fit import Batches, Watch, fit
 from crack_pipeline.training.losses import CrossEntropy, Dice
 from crack_pipeline.training.segmentation import SegmentationTraining
@@ -186,14 +186,10 @@ def segment(lines, plan, tmp_path):
             seed=seed,
         )
         data = Crops(
-            lines,
-            np.arange(8),
-            np.arange(8, 12),
-            size=size,
+            RandomCrops(lines, np.arange(8), size=size, batch_size=batch_size, steps=steps, centred=centred),
+            GridCrops(lines, np.arange(8, 12), size=size, batch_size=batch_size, most=12),
             batch_size=batch_size,
             steps=steps,
-            centred=centred,
-            validation_crops=12,
             seed=seed,
             workers=plan.workers,
         )

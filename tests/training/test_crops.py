@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED
-from crack_pipeline.training.crops import Crops
+from crack_pipeline.training.crops import Crops, GridCrops, RandomCrops
 
 
 class Masks:
@@ -47,7 +47,17 @@ class Noted(Masks):
 def crops(photographs, train=None, validation=(0,), **options):
     options = {"size": 16, "batch_size": 5, "steps": 4, "centred": 0.5, "validation_crops": 99, "seed": 0} | options
     train = np.arange(len(photographs.sizes)) if train is None else np.array(train)
-    return Crops(photographs, train, np.array(validation), **options)
+    size, batch_size, steps = options["size"], options["batch_size"], options["steps"]
+    return Crops(
+        RandomCrops(photographs, train, size=size, batch_size=batch_size, steps=steps, centred=options["centred"]),
+        GridCrops(
+            photographs, np.array(validation), size=size, batch_size=batch_size, most=options["validation_crops"]
+        ),
+        batch_size=batch_size,
+        steps=steps,
+        seed=options["seed"],
+        workers=options.get("workers", 0),
+    )
 
 
 def epoch(data, number):

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -343,6 +344,49 @@ def examples(samples: Sequence[Example], *, title: str = "", none: str = "no pho
     if any((mask == IGNORED).any() for mask in masks):
         legend["ignored"] = IGNORED_AREA
     return image_grid(rows, ["photograph", "result"], title=title, cell=_CELL, legend=legend)
+
+
+def squares_figure(images: NDArray[np.uint8], masks: NDArray[np.uint8], *, title: str = "", across: int = 6) -> Figure:
+    """Show squares, each beside itself with the outline of its cracks.
+
+    Parameters
+    ----------
+    images
+        (n, S, S) or (n, S, S, 3).
+    masks
+        (n, S, S): 1 on a crack.
+    title
+        Over the whole figure.
+    across
+        Squares side by side.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    samples = [Sample([image, outline(image, mask == CRACK)]) for image, mask in zip(images, masks, strict=True)]
+    return image_grid(samples, ["square", "its cracks"], title=title, across=across, cell=1.2)
+
+
+def outline(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Draw the border of a mask, red, around a crack.
+
+    Parameters
+    ----------
+    image
+        (H, W) or (H, W, 3).
+    mask
+        (H, W).
+
+    Returns
+    -------
+    ndarray of uint8
+        (H, W, 3), RGB.
+    """
+    inside = mask.astype(np.uint8)
+    picture = image.copy() if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    picture[cv2.dilate(inside, np.ones((3, 3), np.uint8)) > inside] = (230, 30, 30)
+    return picture
 
 
 def choose_examples(counts: Sequence[PhotographCounts], threshold: float, each: int) -> list[Chosen]:

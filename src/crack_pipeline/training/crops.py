@@ -22,6 +22,19 @@ _STRIP = 64 * _BLOCK
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Where the crops of a batch lie: rows (n,) of the stack, and corners (n, 2), y and x."""
 
+Squares = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""Images (n, S, S) or (n, S, S, C), and masks (n, S, S): 0 background, 1 crack, 2 ignored."""
+
+
+class Source(Protocol):
+    """Where batches come from: what is in them is decided in one process, and made in any."""
+
+    def draw(self, seed: int) -> Sequence[Any]:
+        """Decide what is in the batches of one epoch."""
+
+    def make(self, batch: Any) -> Squares:
+        """Make a batch out of what was decided."""
+
 
 class Photographs(Protocol):
     """What training needs of a stack of photographs with masks."""
@@ -40,56 +53,30 @@ class Photographs(Protocol):
 
 
 class Crops(Data):
-    """Random crops to learn from, and a grid of crops to validate on.
+    """Random squares to learn from, and fixed ones to validate on.
 
     Parameters
     ----------
-    photographs
-        The stack.
     train, validation
-        (n,), rows of the stack.
-    size
-        Side of a crop in px. What lies beyond a smaller photograph is a reflection, and ignored.
+        Where they come from; what is validated is decided once, with the seed 0.
     batch_size
-        Crops in a batch.
+        Squares in a batch.
     steps
         Batches in an epoch.
-    centred
-        Share of the crops that are made to hold a crack, from 0 to 1: most of a photograph is sound concrete, and a
-        network that sees little else learns little else.
-    validation_crops
-        At most so many crops, spread over all validation photographs.
     seed
         Decides what is drawn in each epoch.
     workers
-        Processes that read ahead.
+        Processes that make batches ahead.
     """
 
     def __init__(
-        self,
-        photographs: Photographs,
-        train: NDArray[np.int64],
-        validation: NDArray[np.int64],
-        *,
-        size: int,
-        batch_size: int,
-        steps: int,
-        centred: float,
-        validation_crops: int,
-        seed: int,
-        workers: int = 0,
+        self, train: Source, validation: Source, *, batch_size: int, steps: int, seed: int, workers: int = 0
     ) -> None:
         super().__init__(batch_size=batch_size, images_per_epoch=steps * batch_size, seed=seed)
-        drawing = _Drawing(photographs, train, size=size, batch_size=batch_size, steps=steps, centred=centred)
-        rows, corners = _grid(photographs, validation, size, validation_crops)
-        fixed = [
-            (rows[start : start + batch_size], corners[start : start + batch_size])
-            for start in range(0, len(rows), batch_size)
-        ]
-        cut = _Cut(photographs, size)
+        fixed = validation.draw(0)
         # One loader each for all epochs, since starting its workers anew can take longer than an epoch on a GPU.
-        self._train = self._loader(cut, _Places(lambda: drawing.draw(self.epoch_seed), steps), workers)
-        self._validation = self._loader(cut, _Places(lambda: fixed, len(fixed)), workers)
+        self._train = self._loader(train, _Batches(lambda: train.draw(self.epoch_seed), steps), workers)
+        self._validation = self._loader(validation, _Batches(lambda: fixed, len(fixed)), workers)
 
     def train_dataloader(self) -> Any:
         """Give this epoch's batches: images (n, C, size, size) and masks (n, size, size), both uint8."""
@@ -99,11 +86,11 @@ class Crops(Data):
         """Give the validation batches, the same ones every time."""
         return self._validation
 
-    def _loader(self, cut: _Cut, places: _Places, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    def _loader(self, source: Source, batches: _Batches, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:
         return DataLoader(
-            cut,
+            _Made(source),
             batch_size=None,
-            sampler=places,
+            sampler=batches,
             num_workers=workers,
             persistent_workers=workers > 0,
             # Its own, so that reading does not use up the randomness of the training.
@@ -112,32 +99,49 @@ class Crops(Data):
         )
 
 
-class _Places(Sampler[Batch]):
-    """The places of an epoch's crops, asked for when the epoch begins."""
+class _Batches(Sampler[Any]):
+    """The batches of an epoch, decided when the epoch begins."""
 
-    def __init__(self, places: Callable[[], Sequence[Batch]], number: int) -> None:
-        self._places, self._number = places, number
+    def __init__(self, draw: Callable[[], Sequence[Any]], number: int) -> None:
+        self._draw, self._number = draw, number
 
     def __len__(self) -> int:
         return self._number
 
-    def __iter__(self) -> Iterator[Batch]:
-        yield from self._places()
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._draw()
 
 
-class _Cut(Dataset[tuple[Tensor, Tensor]]):
-    """Cuts the crops of a batch; a worker needs to know nothing else."""
+class _Made(Dataset[tuple[Tensor, Tensor]]):
+    """Makes batches; a worker needs to know nothing else."""
 
-    def __init__(self, photographs: Photographs, size: int) -> None:
-        self._photographs, self._size = photographs, size
+    def __init__(self, source: Source) -> None:
+        self._source = source
 
-    def __getitem__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        images, masks = self._photographs.crops(*batch, self._size)
+    def __getitem__(self, batch: Any) -> tuple[Tensor, Tensor]:
+        images, masks = self._source.make(batch)
         return as_tensor(images), torch.from_numpy(masks)
 
 
-class _Drawing:
-    """Where the crops of an epoch lie."""
+class RandomCrops:
+    """Crops anywhere in the photographs.
+
+    Parameters
+    ----------
+    photographs
+        The stack.
+    rows
+        (n,), which of its photographs.
+    size
+        Side of a crop in px. What lies beyond a smaller photograph is a reflection, and ignored.
+    batch_size
+        Crops in a batch.
+    steps
+        Batches in an epoch.
+    centred
+        Share of the crops that are made to hold a crack, from 0 to 1: most of a photograph is sound concrete, and a
+        network that sees little else learns little else.
+    """
 
     def __init__(
         self,
@@ -149,7 +153,13 @@ class _Drawing:
         steps: int,
         centred: float,
     ) -> None:
-        self._rows, self._size, self._shape, self._centred = rows, size, (steps, batch_size), centred
+        self._photographs, self._rows, self._size, self._shape, self._centred = (
+            photographs,
+            rows,
+            size,
+            (steps, batch_size),
+            centred,
+        )
         self._sizes = photographs.sizes
         # No larger than a crop, so that a crop around a block holds all of it.
         self._block = min(_BLOCK, size)
@@ -160,7 +170,7 @@ class _Drawing:
         self._blocks = np.concatenate(found) if found else np.empty((0, 2), np.int32)
 
     def draw(self, seed: int) -> list[Batch]:
-        """Draw the batches of one epoch."""
+        """Decide where the crops of one epoch lie."""
         rng = np.random.default_rng(seed)
         steps, batch_size = self._shape
         number = steps * batch_size
@@ -174,10 +184,48 @@ class _Drawing:
         blocks = self._blocks[self._starts[which[centred]] + rng.integers(self._numbers[which[centred]])]
         before = rng.integers(0, self._size - self._block + 1, blocks.shape)
         corners[centred] = np.clip(blocks.astype(np.int64) * self._block - before, 0, room[centred])
-        return [
-            (rows[start : start + batch_size], corners[start : start + batch_size])
-            for start in range(0, number, batch_size)
-        ]
+        return list(_in_batches(rows, corners, batch_size))
+
+    def make(self, batch: Batch) -> Squares:
+        """Cut the crops of a batch."""
+        return self._photographs.crops(*batch, self._size)
+
+
+class GridCrops:
+    """Crops side by side, over whole photographs.
+
+    Parameters
+    ----------
+    photographs
+        The stack.
+    rows
+        (n,), which of its photographs.
+    size
+        Side of a crop in px.
+    batch_size
+        Crops in a batch.
+    most
+        At most so many crops, spread over all of the photographs.
+    """
+
+    def __init__(
+        self, photographs: Photographs, rows: NDArray[np.int64], *, size: int, batch_size: int, most: int
+    ) -> None:
+        self._photographs, self._size, self._batch_size = photographs, size, batch_size
+        self._places = _grid(photographs, rows, size, most)
+
+    def draw(self, seed: int) -> list[Batch]:
+        """Give where the crops lie, which is the same for every seed."""
+        return list(_in_batches(*self._places, self._batch_size))
+
+    def make(self, batch: Batch) -> Squares:
+        """Cut the crops of a batch."""
+        return self._photographs.crops(*batch, self._size)
+
+
+def _in_batches(rows: NDArray[np.int64], corners: NDArray[np.int64], size: int) -> Iterator[Batch]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size], corners[start : start + size]
 
 
 def _crack_blocks(mask: NDArray[np.uint8], block: int) -> NDArray[np.int32]:

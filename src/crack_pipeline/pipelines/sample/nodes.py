@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from crack_pipeline.evaluation.segmentation_figures import outline
 from crack_pipeline.imaging.camera import encode_jpeg, encode_png
 from crack_pipeline.imaging.scenes import Scene, render_scene
 from crack_pipeline.pipelines.sample.parameters import Sample
@@ -102,7 +101,7 @@ def draw_examples(sample: Sample) -> Figure:
     rows = {
         "no crack": normal,
         "crack": [scene.image for scene in cracked],
-        "mask": [_outline(scene) for scene in cracked],
+        "mask": [outline(scene.image, scene.mask) for scene in cracked],
     }
     height, width = sample.shape
     with mpl.rc_context({"axes.titlesize": 10}):
@@ -116,12 +115,3 @@ def draw_examples(sample: Sample) -> Figure:
                 if column < len(pictures):
                     axes.imshow(pictures[column])
     return figure
-
-
-def _outline(scene: Scene) -> NDArray[np.uint8]:
-    """Draw the border of the mask, red, around the crack."""
-    mask = scene.mask.astype(np.uint8)
-    border = cv2.dilate(mask, np.ones((3, 3), np.uint8)) > mask
-    picture = scene.image.copy()
-    picture[border] = (230, 30, 30)
-    return picture

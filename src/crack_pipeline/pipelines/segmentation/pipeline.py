@@ -37,6 +37,7 @@ from crack_pipeline.pipelines.segmentation.training import (
     create_network,
     fingerprint_data,
     pack_segmenter,
+    prepare_admixture,
     read_preparation,
     train_segmenter,
 )
@@ -45,11 +46,7 @@ from crack_pipeline.pipelines.steps import resolve_plan
 COMPUTE = "params:compute"
 REPORT = "params:report"
 TILES = "params:tiles"
-_OF_SEGMENTATION = {
-    REPORT: "params:segmentation.report",
-    TILES: "params:segmentation.tiles",
-    "params:output": "params:segmentation.output",
-}
+_OF_MODEL = (REPORT, TILES, "params:output")
 _SHARED = (COMPUTE, "params:dataset", "params:presets", "params:reading")
 
 
@@ -73,8 +70,14 @@ def create_pipeline(**_: Any) -> Pipeline:
         ),
         Node(fingerprint_data, [*prepared, "params:image"], "data_fingerprint", name="fingerprint_data"),
         Node(
+            prepare_admixture,
+            [*prepared, "initial_weights", "params:synthetic", "params:training"],
+            "admixture",
+            name="prepare_admixture",
+        ),
+        Node(
             train_segmenter,
-            [*prepared, "data_fingerprint", "initial_weights", "params:training", "plan", "checkpoints"],
+            [*prepared, "data_fingerprint", "initial_weights", "params:training", "plan", "checkpoints", "admixture"],
             ["network_weights", "training_history"],
             name="train_segmenter",
             tags="training",
@@ -92,7 +95,20 @@ def create_pipeline(**_: Any) -> Pipeline:
             "segmenter",
             name="pack_segmenter",
         ),
-        Node(count_test, ["segmenter", *prepared, TILES, "plan"], "pixel_counts", name="count_test"),
+        *tested(),
+    ]
+    return ingestion.create_pipeline("segmentation") + Pipeline(nodes, namespace="segmentation", parameters={COMPUTE})
+
+
+def tested() -> list[Node]:
+    """Measure a segmenter on the photographs of the role ``test``, and show what it does."""
+    return [
+        Node(
+            count_test,
+            ["segmenter", "images", "manifest", "partition", TILES, "plan"],
+            "pixel_counts",
+            name="count_test",
+        ),
         Node(measure, ["pixel_counts", "segmenter", REPORT], "metrics", name="measure"),
         Node(track_metrics, "metrics", "tracked_metrics", name="track_metrics"),
         Node(list_measured, ["pixel_counts", "segmenter", REPORT], "predictions_test", name="list_predictions"),
@@ -106,12 +122,17 @@ def create_pipeline(**_: Any) -> Pipeline:
             name="summarise",
         ),
     ]
-    return ingestion.create_pipeline("segmentation") + Pipeline(nodes, namespace="segmentation", parameters={COMPUTE})
 
 
-def create_evaluate_pipeline(**_: Any) -> Pipeline:
-    """Take other photographs with masks and the trained segmenter; give metrics of the set ``evaluation``."""
-    name = "segmentation_evaluate"
+def create_evaluate_pipeline(model: str = "segmentation", **_: Any) -> Pipeline:
+    """Take other photographs with masks and a trained segmenter; give metrics of the set ``evaluation``.
+
+    Parameters
+    ----------
+    model
+        The pipeline that trained the segmenter.
+    """
+    name = f"{model}_evaluate"
     nodes = [
         Node(resolve_plan, COMPUTE, "plan", name="resolve_plan"),
         Node(read_preparation, "segmenter", "preparation", name="read_preparation"),
@@ -123,12 +144,18 @@ def create_evaluate_pipeline(**_: Any) -> Pipeline:
         *_figures(),
         Node(summarise_evaluation, ["evaluation", "widths", "quarantine"], "summary", name="summarise"),
     ]
-    return ingestion.create_pipeline(name, partitioned=False, image="preparation") + _with_segmenter(nodes, name)
+    return ingestion.create_pipeline(name, partitioned=False, image="preparation") + _with_segmenter(nodes, name, model)
 
 
-def create_predict_pipeline(**_: Any) -> Pipeline:
-    """Take new photographs and the trained segmenter; give masks, overlays and a table."""
-    name = "segmentation_predict"
+def create_predict_pipeline(model: str = "segmentation", **_: Any) -> Pipeline:
+    """Take new photographs and a trained segmenter; give masks, overlays and a table.
+
+    Parameters
+    ----------
+    model
+        The pipeline that trained the segmenter.
+    """
+    name = f"{model}_predict"
     nodes = [
         Node(resolve_plan, COMPUTE, "plan", name="resolve_plan"),
         Node(
@@ -152,7 +179,7 @@ def create_predict_pipeline(**_: Any) -> Pipeline:
             name="summarise",
         ),
     ]
-    return _with_segmenter(nodes, name)
+    return _with_segmenter(nodes, name, model)
 
 
 def _figures() -> list[Node]:
@@ -173,9 +200,9 @@ def _figures() -> list[Node]:
     ]
 
 
-def _with_segmenter(nodes: list[Node], name: str) -> Pipeline:
-    """Place nodes under a name of their own, with the segmenter and the settings of ``segmentation``."""
+def _with_segmenter(nodes: list[Node], name: str, model: str) -> Pipeline:
+    """Place nodes under a name of their own, with the segmenter and the settings of the pipeline that trained it."""
     used = set().union(*(node.inputs for node in nodes))
     parameters = {shared: shared for shared in _SHARED if shared in used}
-    parameters |= {ours: theirs for ours, theirs in _OF_SEGMENTATION.items() if ours in used}
-    return Pipeline(nodes, namespace=name, inputs={"segmenter": "segmentation.segmenter"}, parameters=parameters)
+    parameters |= {ours: ours.replace(":", f":{model}.") for ours in _OF_MODEL if ours in used}
+    return Pipeline(nodes, namespace=name, inputs={"segmenter": f"{model}.segmenter"}, parameters=parameters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,13 @@ from crack_pipeline.models.segmenters import create_segmenter, load_encoder
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Training
+from crack_pipeline.pipelines.simulating import NOTHING, Admixture, Synthetic, simulated_squares
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, rows_of, select
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles, check_tiles
+
+if TYPE_CHECKING:
+    from crack_pipeline.training.crops import Source
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +96,38 @@ def fingerprint_data(
     return fingerprint(manifest, partition, image, _masks(images, manifest))
 
 
+def prepare_admixture(
+    images: PhotographStack,
+    manifest: pd.DataFrame,
+    partition: pd.DataFrame,
+    initial_weights: Weights,
+    synthetic: Synthetic,
+    training: Training,
+) -> Admixture:
+    """Prepare the synthetic squares that are mixed into a training.
+
+    Raises
+    ------
+    ValueError
+        If there is no place for them.
+    """
+    if not synthetic.share:
+        return NOTHING
+    rows = rows_of(select(manifest, partition, ["train"]))
+    crop = _crop(images, rows, training.crop, int(rebuild(initial_weights).stride))
+    squares = simulated_squares(
+        images,
+        manifest,
+        partition,
+        synthetic.simulation,
+        role="train",
+        size=crop,
+        seed=training.seed,
+        sound=False,
+    )
+    return Admixture(synthetic.share, squares, {"synthetic": synthetic.model_dump(mode="json")})
+
+
 def train_segmenter(
     images: PhotographStack,
     manifest: pd.DataFrame,
@@ -101,6 +137,7 @@ def train_segmenter(
     training: Training,
     plan: Plan,
     checkpoints: Path,
+    admixture: Admixture = NOTHING,
     callbacks: Sequence[Any] = (),
 ) -> tuple[Weights, pd.DataFrame]:
     """Train the network on crops of the photographs of the role ``train``.
@@ -121,6 +158,8 @@ def train_segmenter(
         Compute plan.
     checkpoints
         Folder for the checkpoints.
+    admixture
+        Synthetic squares that take the place of some crops.
     callbacks
         Of Lightning, for what else is to happen during the training.
 
@@ -136,10 +175,9 @@ def train_segmenter(
     ValueError
         If there are no photographs to train or validate on, or no crack among them.
     """
-    # Lightning takes seconds to import, and only this node needs it.
-    from crack_pipeline.training.crops import Crops
-    from crack_pipeline.training.fit import Watch, fit
-    from crack_pipeline.training.segmentation import SegmentationTraining
+    # Lightning takes seconds to import, and only training needs it.
+    from crack_pipeline.training.crops import GridCrops, RandomCrops
+    from crack_pipeline.training.synthetic import Mixed
 
     check_same_run(images, manifest)
     tables = {role: select(manifest, partition, [role]) for role in ("train", "validation")}
@@ -151,22 +189,74 @@ def train_segmenter(
                 f"none of the {len(table):,} photographs of the role {role} shows a crack: add some with masks, or "
                 "change the partition"
             )
-    if training.epochs * training.steps_per_epoch < _FEW_STEPS:
-        logger.warning("only %d training steps: expect a weak segmenter", training.epochs * training.steps_per_epoch)
-    network = rebuild(initial_weights)
-    crop = _crop(images, rows_of(tables["train"]), training.crop, int(network.stride))
-    data = Crops(
+    crop = _crop(images, rows_of(tables["train"]), training.crop, int(rebuild(initial_weights).stride))
+    logger.info("training on %s photographs", f"{len(tables['train']):,}")
+    train: Source = RandomCrops(
         images,
         rows_of(tables["train"]),
-        rows_of(tables["validation"]),
         size=crop,
         batch_size=training.batch_size,
         steps=training.steps_per_epoch,
         centred=training.centred,
-        validation_crops=training.validation_crops,
-        seed=training.seed,
-        workers=plan.workers,
     )
+    if admixture.generator is not None:
+        train = Mixed(train, admixture.generator, share=admixture.share, size=crop)
+    return learn(
+        train,
+        GridCrops(
+            images,
+            rows_of(tables["validation"]),
+            size=crop,
+            batch_size=training.batch_size,
+            most=training.validation_crops,
+        ),
+        data_fingerprint,
+        initial_weights,
+        training,
+        plan,
+        checkpoints,
+        identity=admixture.identity,
+        callbacks=callbacks,
+    )
+
+
+def learn(
+    train: Source,
+    validation: Source,
+    data_fingerprint: Mapping[str, Any],
+    initial_weights: Weights,
+    training: Training,
+    plan: Plan,
+    checkpoints: Path,
+    *,
+    identity: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Any] = (),
+) -> tuple[Weights, pd.DataFrame]:
+    """Train the network on squares, wherever they come from.
+
+    Parameters
+    ----------
+    train, validation
+        Squares to learn from, and to find the best epoch with.
+    data_fingerprint, initial_weights, training, plan, checkpoints, callbacks
+        As for :func:`train_segmenter`.
+    identity
+        What else decides whether an interrupted training may go on.
+
+    Returns
+    -------
+    tuple of Weights and pandas.DataFrame
+        As of :func:`train_segmenter`.
+    """
+    # Lightning takes seconds to import, and only training needs it.
+    from crack_pipeline.training.crops import Crops
+    from crack_pipeline.training.fit import Watch, fit
+    from crack_pipeline.training.segmentation import SegmentationTraining
+
+    epochs, steps = training.epochs, training.steps_per_epoch
+    if epochs * steps < _FEW_STEPS:
+        logger.warning("only %d training steps: expect a weak segmenter", epochs * steps)
+    network = rebuild(initial_weights)
     module = SegmentationTraining(
         network.to(memory_format=torch.channels_last),
         terms=training.loss,
@@ -174,26 +264,27 @@ def train_segmenter(
         optimiser=training.optimiser,
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
-        steps=training.epochs * training.steps_per_epoch,
+        steps=epochs * steps,
         schedule=training.schedule,
         average=training.average,
         seed=training.seed,
     )
     if plan.compile:
         network.compile()
-    logger.info(
-        "training on %s photographs for %d epochs of %d batches of %d crops of %d px",
-        f"{len(tables['train']):,}",
-        training.epochs,
-        training.steps_per_epoch,
-        training.batch_size,
-        crop,
+    data = Crops(
+        train,
+        validation,
+        batch_size=training.batch_size,
+        steps=steps,
+        seed=training.seed,
+        workers=plan.workers,
     )
+    logger.info("training for %d epochs of %d batches of %d crops", epochs, steps, training.batch_size)
     history = fit(
         module,
         data,
         plan,
-        epochs=training.epochs,
+        epochs=epochs,
         checkpoints=checkpoints,
         identity={
             "data": data_fingerprint["fingerprint"],
@@ -201,6 +292,7 @@ def train_segmenter(
             "training": training.model_dump(mode="json", exclude={"patience"}),
             "patience": training.patience,
             "precision": plan.precision,
+            **(identity or {}),
         },
         watch=Watch("validation_dice", "max", training.patience),
         callbacks=callbacks,

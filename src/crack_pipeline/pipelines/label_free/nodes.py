@@ -1,0 +1,118 @@
+"""Nodes that train a segmenter on simulated cracks alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from crack_pipeline.evaluation import segmentation_counts as counting
+from crack_pipeline.evaluation.segmentation_figures import squares_figure
+from crack_pipeline.imaging.photograph_stack import PhotographStack
+from crack_pipeline.imaging.simulated_squares import SimulatedSquares
+from crack_pipeline.imaging.simulation import Simulation
+from crack_pipeline.models.weights import Weights
+from crack_pipeline.pipelines.segmentation.evaluating import choose_threshold
+from crack_pipeline.pipelines.segmentation.parameters import Training
+from crack_pipeline.pipelines.segmentation.predicting import levels
+from crack_pipeline.pipelines.segmentation.training import learn, rebuild
+from crack_pipeline.pipelines.simulating import simulated_squares
+from crack_pipeline.pipelines.steps import check_same_run
+from crack_pipeline.training.compute import Plan
+from crack_pipeline.training.segmenting import Tiles
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 24
+
+
+def find_sound_concrete(
+    images: PhotographStack, manifest: pd.DataFrame, partition: pd.DataFrame, simulation: Simulation, training: Training
+) -> tuple[SimulatedSquares, SimulatedSquares]:
+    """Find squares of sound concrete in the photographs of the roles ``train`` and ``validation``.
+
+    Returns
+    -------
+    tuple of SimulatedSquares
+        To learn from, and to validate on: cracks are simulated on them when they are asked for.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    check_same_run(images, manifest)
+    train, validation = (
+        simulated_squares(images, manifest, partition, simulation, role=role, size=training.crop, seed=training.seed)
+        for role in ("train", "validation")
+    )
+    return train, validation
+
+
+def train_segmenter(
+    train_squares: SimulatedSquares,
+    validation_squares: SimulatedSquares,
+    data_fingerprint: Mapping[str, Any],
+    initial_weights: Weights,
+    training: Training,
+    plan: Plan,
+    checkpoints: Path,
+) -> tuple[Weights, pd.DataFrame]:
+    """Train the network on simulated cracks, new ones in every step.
+
+    Returns
+    -------
+    Weights
+        Of the epoch with the highest Dice on simulated validation squares.
+    pandas.DataFrame
+        One row per epoch: losses, and Dice on simulated validation squares.
+    """
+    # Lightning takes seconds to import, and only this node needs it.
+    from crack_pipeline.training.synthetic import GeneratedSquares
+
+    size, batch_size = training.crop, training.batch_size
+    batches = max(1, training.validation_crops // batch_size)
+    return learn(
+        GeneratedSquares(train_squares, size=size, batch_size=batch_size, steps=training.steps_per_epoch),
+        GeneratedSquares(validation_squares, size=size, batch_size=batch_size, steps=batches),
+        data_fingerprint,
+        initial_weights,
+        training,
+        plan,
+        checkpoints,
+        identity={"simulation": train_squares.simulation.model_dump(mode="json")},
+    )
+
+
+def choose_simulated_threshold(
+    network_weights: Weights, validation_squares: SimulatedSquares, training: Training, tiles: Tiles, plan: Plan
+) -> dict[str, Any]:
+    """Choose the probability from which on a pixel is called a crack: the one with the highest Dice on simulated ones.
+
+    Returns
+    -------
+    dict
+        As :func:`crack_pipeline.pipelines.segmentation.evaluating.choose_threshold`; its photographs are squares.
+    """
+    network = rebuild(network_weights)
+    images, masks = validation_squares.squares(_validation_seeds(training.validation_crops), training.crop)
+    counts = [
+        counting.count(levels(network, image, plan, tiles), mask, None)
+        for image, mask in zip(images, masks, strict=True)
+    ]
+    return choose_threshold(counting.to_table([str(number) for number in range(len(counts))], counts))
+
+
+def draw_simulated(train_squares: SimulatedSquares, training: Training) -> Figure:
+    """Show squares that the network learns from, and the outlines of their cracks."""
+    seeds = np.random.default_rng(training.seed).integers(2**62, size=_SHOWN)
+    return squares_figure(*train_squares.squares(seeds, training.crop))
+
+
+def _validation_seeds(number: int) -> np.ndarray:
+    return np.random.default_rng([0, 2]).integers(2**62, size=number)

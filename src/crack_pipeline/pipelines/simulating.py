@@ -1,0 +1,139 @@
+"""Simulated cracks on a user's own photographs, as several pipelines need them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from crack_pipeline.imaging.camera_traces import measure_traces
+from crack_pipeline.imaging.crack_free import Places, find_places
+from crack_pipeline.imaging.photograph_stack import PhotographStack
+from crack_pipeline.imaging.simulated_squares import SimulatedSquares
+from crack_pipeline.imaging.simulation import Simulation
+from crack_pipeline.pipelines.steps import rows_of, select
+
+if TYPE_CHECKING:
+    from crack_pipeline.training.synthetic import Generator
+
+logger = logging.getLogger(__name__)
+
+_MEASURED, _LOOKED_AT = 512, 8
+
+
+class Synthetic(BaseModel):
+    """Synthetic squares among the real ones that a network learns from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: float = Field(0.0, ge=0, le=1, description="of the squares of a batch, on average; 0: none")
+    generator: Literal["simulated"] = Field("simulated", description="simulated: cracks on the training photographs")
+    simulation: Simulation = Field(default_factory=lambda: Simulation.model_validate({}))
+
+
+class Admixture(NamedTuple):
+    """What is mixed into a training."""
+
+    share: float = 0.0
+    generator: Generator | None = None
+    identity: Mapping[str, Any] = {}
+    """What decides the squares, JSON-like."""
+
+
+NOTHING = Admixture()
+
+
+def simulated_squares(
+    images: PhotographStack,
+    manifest: pd.DataFrame,
+    partition: pd.DataFrame,
+    simulation: Simulation,
+    *,
+    role: str,
+    size: int,
+    seed: int,
+    sound: bool = True,
+) -> SimulatedSquares:
+    """Find squares in the photographs of a role, and measure the camera that took them.
+
+    Parameters
+    ----------
+    images, manifest, partition
+        Photographs with masks, of which only where they are background is looked at.
+    simulation
+        What is to be drawn.
+    role
+        Which photographs.
+    size
+        Side of the squares, px.
+    seed
+        Of the choice where a photograph has more places than are needed.
+    sound
+        Whether they must be without a crack. Otherwise cracks that are there already stay in the masks.
+
+    Returns
+    -------
+    SimulatedSquares
+        Cracks are simulated when squares are asked for.
+
+    Raises
+    ------
+    ValueError
+        If there is no square of that size without a crack, or cracks would be wider than it.
+    """
+    widest = simulation.width_px[1]
+    if widest > size / 2:
+        raise ValueError(
+            f"cracks would be up to {widest:g} px wide, more than half of a square of {size} px: lower the width, or "
+            "raise the crop"
+        )
+    rows = rows_of(select(manifest, partition, [role]))
+    if not len(rows):
+        raise ValueError(f"no photograph has the role {role}: add photographs or change the partition")
+    places = find_places(images, rows.tolist(), size, sound=sound, seed=seed)
+    if not len(places.rows):
+        largest = int(images.sizes[rows].min(axis=1).max())
+        if largest < size:
+            raise ValueError(
+                f"all {len(rows):,} photographs of the role {role} are smaller than a square of {size} px: lower the "
+                f"crop to {largest} px or less"
+            )
+        raise ValueError(
+            f"there is no square of {size} px without a crack in the {len(rows):,} photographs of the role {role}: add "
+            "photographs of sound concrete, or lower the crop"
+        )
+    used = np.unique(places.rows)
+    logger.info(
+        "%s: %s squares%s in %s of %s photographs",
+        role,
+        f"{len(places.rows):,}",
+        " of sound concrete" if sound else "",
+        f"{len(used):,}",
+        f"{len(rows):,}",
+    )
+    measured = np.sort(np.random.default_rng(seed).permutation(used)[:_MEASURED]).tolist()
+    traces = {row: measure_traces(_clearest(images, row, places, size)) for row in measured}
+    qualities = [trace.jpeg_quality for trace in traces.values() if trace.jpeg_quality is not None]
+    logger.info(
+        "%s: camera of %d photographs: blur %.2f px, noise %.2f %% of white, JPEG %s (medians)",
+        role,
+        len(traces),
+        np.median([trace.blur for trace in traces.values()]),
+        100 * np.median([trace.noise for trace in traces.values()]),
+        f"quality {np.median(qualities):.0f} in {len(qualities)}" if qualities else "not to be seen",
+    )
+    return SimulatedSquares(images, places, traces, simulation)
+
+
+def _clearest(images: PhotographStack, row: int, places: Places, size: int) -> NDArray[np.uint8]:
+    """Cut, of some places of a photograph, the one with the most contrast: nothing beside them may be looked at."""
+    photograph = images.photograph(row)
+    corners = places.corners[places.rows == row]
+    corners = corners[:: 1 + len(corners) // _LOOKED_AT]
+    squares = [photograph[y : y + size, x : x + size] for y, x in corners.tolist()]
+    return max(squares, key=lambda square: float(square.std()))

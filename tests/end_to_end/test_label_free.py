@@ -1,0 +1,58 @@
+"""The label-free segmenter as a user runs it: commands, files and screen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+FIGURES = ("simulated", "training_curves", "precision_recall", "threshold_curve", "crack_widths", "examples")
+
+
+@pytest.fixture(scope="module")
+def use(finished_project, make_project, kedro, tmp_path_factory):
+    sample = finished_project / "data/01_raw/sample"
+    project, small = make_project(), make_project()
+    shutil.copytree(sample, project / "data/01_raw/sample")
+    trained = kedro(project, "run", "--pipeline", "label_free")
+    assert trained.returncode == 0, trained.stdout[-4000:]
+    new = tmp_path_factory.mktemp("new")
+    shutil.copy(next((sample / "Positive").glob("*.jpg")), new / "a.jpg")
+    predicted = kedro(project, "run", "--pipeline", "label_free_predict", "--params", f"raw_root={new}")
+    too_large = kedro(
+        small, "run", "--pipeline", "label_free", "--params", f"raw_root={sample},label_free.training.crop=512"
+    )
+    return SimpleNamespace(project=project, trained=trained, predicted=predicted, too_large=too_large)
+
+
+def only(project, path):
+    (found,) = (project / path).glob(f"*/{path.rpartition('/')[2]}")
+    return found
+
+
+def test_metrics_figures_and_predictions_are_in_their_places(use):
+    metrics = json.loads(only(use.project, "data/08_reporting/label_free/metrics.json").read_text())
+    assert {"dice", "iou", "precision", "recall", "f1_tolerant", "miou"} <= set(metrics["sets"]["test"])
+    for name in FIGURES:
+        assert cv2.imread(str(only(use.project, f"data/08_reporting/label_free/{name}.png"))).std() > 0
+    predictions = pd.read_csv(only(use.project, "data/07_model_output/label_free/predictions_test.csv"))
+    assert {"image_id", "path", "label", "score", "predicted"} <= set(predictions)
+    assert "cracks by their width" in use.trained.stdout
+
+
+def test_new_photographs_are_segmented(use):
+    assert use.predicted.returncode == 0, use.predicted.stdout[-4000:]
+    table = pd.read_csv(only(use.project, "data/07_model_output/label_free_predict/predictions_new.csv"))
+    assert table["path"].tolist() == ["a.jpg"]
+    (mask,) = (use.project / "data/07_model_output/label_free_predict/photographs/masks").rglob("*.png")
+    assert set(np.unique(cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE))) <= {0, 255}
+
+
+def test_photographs_smaller_than_a_square_are_one_clear_message(use):
+    assert use.too_large.returncode != 0
+    assert "smaller than a square of 512 px: lower the crop to" in use.too_large.stdout

@@ -1,0 +1,159 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from crack_pipeline.datasets import ImageStackDataset
+from crack_pipeline.imaging.photograph_stack import CRACK, PhotographChunk
+from crack_pipeline.imaging.simulation import Simulation
+from crack_pipeline.pipelines.ingestion.parameters import Image
+from crack_pipeline.pipelines.label_free import nodes
+from crack_pipeline.pipelines.segmentation import evaluating, training
+from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Report, Training
+from crack_pipeline.pipelines.simulating import NOTHING, Synthetic
+from crack_pipeline.training.compute import Compute, resolve
+from crack_pipeline.training.segmenting import Tiles
+
+IMAGE = Image(size=None, mode="rgb", masks=True)
+TILES = Tiles(size=128, halo=8, blend=2)
+SIMULATION = Simulation(width=(3, 6), density=1.0, difficulty=(0, 0.2), nuisances=0.0)
+TRAINING = Training.model_validate(
+    {
+        "steps": 80,
+        "steps_per_epoch": 40,
+        "batch_size": 8,
+        "crop": 32,
+        "average": 0.9,
+        "learning_rate": 0.02,
+        "validation_crops": 16,
+    }
+)
+
+
+class Nothing:
+    """No pretrained weights anywhere."""
+
+    def fetch(self, encoder, weights):
+        raise AssertionError("nothing is to be fetched")
+
+
+def prepare(folder, photographs, roles):
+    """Stack, manifest and partition of photographs with masks."""
+    images, masks = map(list, zip(*photographs, strict=True))
+    ids = [f"{number:02d}" for number in range(len(images))]
+    heights, widths = zip(*(mask.shape for mask in masks), strict=True)
+    about = {"label": "crack", "path": ids, "width": widths, "height": heights}
+    index = pd.DataFrame(
+        {"image_id": ids, "photo_id": ids, "photo": range(len(ids)), **about, "crack_pixels": [0] * len(ids)}
+    )
+    photos = pd.DataFrame({"photo_id": ids, "mask_path": "", "source": "", **about})
+    dataset = ImageStackDataset(filepath=str(folder / "images"))
+    dataset.save(
+        PhotographChunk(
+            fingerprints=np.zeros((len(ids), 1), np.uint8),
+            index=index,
+            photos=photos,
+            rejected=pd.DataFrame({"path": [], "kind": [], "reason": []}, dtype=str),
+            number=0,
+            last=True,
+            photographs=images,
+            masks=masks,
+            channels=3,
+        )
+    )
+    manifest = index.assign(group=ids, row=range(len(ids)), source="", mask_path="")
+    return dataset.load(), manifest, pd.DataFrame({"image_id": ids, "group": ids, "role": roles})
+
+
+def photograph(seed, mark=None, size=(96, 112)):
+    """Sound concrete in its right half, in its left one a real crack: white in the photograph where asked for."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(150, 5, (*size, 3)).clip(0, 255).astype(np.uint8)
+    mask = np.zeros(size, np.uint8)
+    mask[:, 20:24] = CRACK
+    image[mask == CRACK] = 40 if mark is None else mark
+    return image, mask
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return resolve(Compute(accelerator="cpu", precision="32-true", batch_size=8, workers=0))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    photographs = [photograph(seed) for seed in range(6)]
+    return prepare(tmp_path_factory.mktemp("stack"), photographs, ["train"] * 3 + ["validation"] + ["test"] * 2)
+
+
+def learn(prepared, plan, checkpoints):
+    squares = nodes.find_sound_concrete(*prepared, SIMULATION, TRAINING)
+    network = Network.model_validate({"name": "unet", "levels": 3, "base_channels": 8})
+    initial = training.create_network(IMAGE, network, EncoderWeights("none"), TRAINING, Nothing())
+    fingerprint = {"fingerprint": "the same"}
+    weights, history = nodes.train_segmenter(*squares, fingerprint, initial, TRAINING, plan, checkpoints)
+    threshold = nodes.choose_simulated_threshold(weights, squares[1], TRAINING, TILES, plan)
+    return training.pack_segmenter(weights, threshold, TILES, TRAINING, plan), history
+
+
+@pytest.fixture(scope="module")
+def learned(prepared, plan, tmp_path_factory):
+    return learn(prepared, plan, tmp_path_factory.mktemp("checkpoints"))
+
+
+def test_real_cracks_are_found_by_a_network_that_has_never_seen_one(learned, prepared, plan):
+    segmenter, history = learned
+    assert len(history) == 2
+    counts = evaluating.count_test(segmenter, *prepared, TILES, plan)
+    metrics = evaluating.measure(counts, segmenter, Report(resamples=5))
+    assert metrics["sets"]["test"]["dice"] > 0.6
+
+
+def test_nothing_is_learned_from_real_cracks(learned, plan, tmp_path):
+    """Photographs with other pixels where their masks say crack give the same network, bit by bit."""
+    changed = [photograph(seed, mark=255) for seed in range(6)]
+    other = prepare(tmp_path, changed, ["train"] * 3 + ["validation"] + ["test"] * 2)
+    segmenter, _ = learn(other, plan, tmp_path)
+    assert segmenter.facts["threshold"] == learned[0].facts["threshold"]
+    assert all((tensor == segmenter.tensors[name]).all() for name, tensor in learned[0].tensors.items())
+
+
+def test_squares_of_training_and_validation_come_from_their_own_photographs(prepared):
+    train, validation = nodes.find_sound_concrete(*prepared, SIMULATION, TRAINING)
+    assert set(train.places.rows.tolist()) == {0, 1, 2}
+    assert set(validation.places.rows.tolist()) == {3}
+
+
+@pytest.mark.parametrize(
+    ("roles", "crop", "widest", "says"),
+    [
+        (["train"] * 6, 32, 6, "no photograph has the role validation"),
+        (["train"] * 3 + ["validation"] * 3, 104, 6, "smaller than a square of 104 px: lower the crop to 96 px"),
+        (["train"] * 3 + ["validation"] * 3, 96, 6, "no square of 96 px without a crack in the 3 photographs"),
+        (["train"] * 3 + ["validation"] * 3, 32, 20, "up to 20 px wide, more than half of a square of 32 px"),
+    ],
+)
+def test_where_there_is_nothing_to_draw_on_the_message_says_what_to_do(prepared, roles, crop, widest, says):
+    images, manifest, partition = prepared
+    how = TRAINING.model_copy(update={"crop": crop})
+    simulation = SIMULATION.model_copy(update={"width": (2, widest)})
+    with pytest.raises(ValueError, match=says):
+        nodes.find_sound_concrete(images, manifest, partition.assign(role=roles), simulation, how)
+
+
+def test_simulated_cracks_can_be_mixed_into_a_training_with_masks(prepared, plan, tmp_path):
+    network = Network.model_validate({"name": "unet", "levels": 2, "base_channels": 4})
+    initial = training.create_network(IMAGE, network, EncoderWeights("none"), TRAINING, Nothing())
+    synthetic = Synthetic(share=0.5, simulation=SIMULATION)
+    images, manifest, partition = prepared
+    manifest = manifest.assign(crack_pixels=100)
+    admixture = training.prepare_admixture(images, manifest, partition, initial, synthetic, TRAINING)
+    how = TRAINING.model_copy(update={"steps": 2, "steps_per_epoch": 1})
+    results = [
+        training.train_segmenter(
+            images, manifest, partition, {"fingerprint": ""}, initial, how, plan, tmp_path / name, mixed
+        )[0]
+        for name, mixed in (("plain", NOTHING), ("mixed", admixture))
+    ]
+    assert any((one != results[1].tensors[name]).any() for name, one in results[0].tensors.items())
+    nothing = training.prepare_admixture(images, manifest, partition, initial, Synthetic(), TRAINING)
+    assert nothing == NOTHING
