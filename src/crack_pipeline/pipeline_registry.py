@@ -9,6 +9,8 @@ from crack_pipeline.pipelines import (
     sample,
     segmentation,
     segmentation_tuning,
+    synthesis,
+    synthesis_gain,
 )
 
 
@@ -26,6 +28,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "segmentation_predict": segmentation.create_predict_pipeline(),
         "segmentation_evaluate": segmentation.create_evaluate_pipeline(),
         "segmentation_tuning": segmentation_tuning.create_pipeline(),
+        "synthesis": synthesis.create_pipeline(),
+        "synthesis_gain": synthesis_gain.create_pipeline(),
         "label_free": label_free.create_pipeline(),
         "label_free_predict": label_free.create_predict_pipeline(),
         "label_free_evaluate": label_free.create_evaluate_pipeline(),

@@ -16,7 +16,7 @@ import pytest
 
 LAYERS = ["raw", "intermediate", "primary", "models", "model_output", "reporting"]
 SEGMENTATION = ("segmentation", "segmentation_predict", "segmentation_evaluate", "segmentation_tuning")
-LABEL_FREE = ("label_free", "label_free_predict", "label_free_evaluate")
+LABEL_FREE = ("label_free", "label_free_predict", "label_free_evaluate", "synthesis", "synthesis_gain")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ATTEMPTS = 3
 FLAGS = (

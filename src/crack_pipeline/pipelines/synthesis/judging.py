@@ -1,0 +1,128 @@
+"""Nodes that judge a generator: by what a classifier, a distance and a look at the training photographs say."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from crack_pipeline.evaluation.generated import density_and_coverage, wilson_interval
+from crack_pipeline.imaging.copies import find_nearest
+from crack_pipeline.imaging.photograph_stack import CRACK
+from crack_pipeline.models.weights import Weights
+from crack_pipeline.pipelines.synthesis.nodes import Pictures, picture_seed, unpack
+from crack_pipeline.pipelines.synthesis.parameters import Judging
+from crack_pipeline.training.compute import Plan
+from crack_pipeline.training.random_features import random_features
+from crack_pipeline.training.telling_apart import tell_apart
+
+logger = logging.getLogger(__name__)
+
+_ROOT = 977
+"""Seeds of the pictures that are judged differ from those of the data set that is written."""
+
+
+def judge(
+    generator: Weights,
+    train_pictures: Pictures,
+    test_pictures: Pictures,
+    manifest: pd.DataFrame,
+    judging: Judging,
+    plan: Plan,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Judge a generator against photographs that it has not learned from.
+
+    Returns
+    -------
+    dict
+        ``real_or_generated`` (share that the classifier gets right, 0.5 at best for the generator; ``ci95``;
+        ``n``), ``density``, ``coverage``, and the same two of real training pictures, ``copies`` (share of drawn
+        pictures that are in a training photograph, ``ci95``) and, for comparison, of real test pictures.
+    pandas.DataFrame
+        A row per drawn picture: ``seed``, ``nearest`` (path of the training photograph), ``correlation``, ``copy``,
+        ``generated`` (the classifier's probability).
+    """
+    drawn, seeds = _draw(generator, judging)
+    real, _, photographs = test_pictures.take(judging.pictures, judging.seed)
+    learned, _, _ = train_pictures.take(judging.pictures, judging.seed)
+    judged = tell_apart(real, drawn, photographs, plan, folds=judging.folds, steps=judging.steps, seed=judging.seed)
+    right = (judged > 0.5) == np.repeat([False, True], [len(real), len(drawn)])
+
+    features = random_features(np.concatenate([real, drawn, learned]), plan)
+    features = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
+    of_real, of_drawn, of_learned = np.split(features, [len(real), len(real) + len(drawn)])
+    density, coverage = density_and_coverage(of_real, of_drawn, judging.neighbours)
+    best_density, best_coverage = density_and_coverage(of_real, of_learned, judging.neighbours)
+
+    nearest, nearest_of_real = (_nearest(pictures, train_pictures) for pictures in (drawn, real))
+    copied = nearest["correlation"] >= judging.copy_correlation
+    real_copies = int((nearest_of_real["correlation"] >= judging.copy_correlation).sum())
+    paths = manifest.set_index("row")["path"]
+    table = pd.DataFrame(
+        {
+            "seed": seeds,
+            "nearest": [paths.get(row, "") for row in nearest["row"]],
+            "correlation": nearest["correlation"],
+            "copy": copied,
+            "generated": judged[len(real) :],
+        }
+    )
+    found = {
+        "real_or_generated": _share(int(right.sum()), len(right)),
+        "density": density,
+        "coverage": coverage,
+        "of_training_pictures": {"density": best_density, "coverage": best_coverage},
+        "copies": _share(int(copied.sum()), len(drawn)),
+        "copies_among_real_test_pictures": _share(real_copies, len(real)),
+    }
+    return found, table.sort_values("correlation", ascending=False, ignore_index=True)
+
+
+def track_judgement(judgement: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Flatten the judgement to ``{name: {"value": number, "step": 0}}``, as the tracker takes it."""
+    flat: dict[str, float] = {}
+    for name, value in judgement.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{part}": number for part, number in value.items() if isinstance(number, float)}
+        else:
+            flat[name] = float(value)
+    return {name: {"value": value, "step": 0} for name, value in flat.items()}
+
+
+def summarise(judgement: Mapping[str, Any], data_fingerprint: Mapping[str, Any], quarantine: pd.DataFrame) -> str:
+    """Say in a few lines what the generator is worth."""
+    told, copies = judgement["real_or_generated"], judgement["copies"]
+    of_training = judgement["of_training_pictures"]
+    return "\n".join(
+        [
+            f"{data_fingerprint['images']:,} photographs; {len(quarantine):,} files in quarantine",
+            f"a classifier tells real pictures from drawn ones in {told['share']:.1%} of {told['n']:,} cases "
+            f"({told['ci95'][0]:.1%} to {told['ci95'][1]:.1%}; 50 % is guessing)",
+            f"density {judgement['density']:.3f} and coverage {judgement['coverage']:.3f} of unseen real pictures; "
+            f"training pictures: {of_training['density']:.3f} and {of_training['coverage']:.3f}",
+            f"{copies['share']:.1%} of the drawn pictures are copies of a place in a training photograph "
+            f"({copies['ci95'][0]:.1%} to {copies['ci95'][1]:.1%})",
+        ]
+    )
+
+
+def _draw(generator: Weights, judging: Judging) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    seeds = np.array([picture_seed(judging.seed + _ROOT, number) for number in range(judging.pictures)], np.int64)
+    squares = unpack(generator)
+    images, masks = squares.squares(seeds, squares.size)
+    if squares.network.masks:
+        logger.info("%.1f %% of the drawn pictures show a crack", 100 * (masks == CRACK).any(axis=(1, 2)).mean())
+    return images, seeds
+
+
+def _nearest(pictures: NDArray[np.uint8], among: Pictures) -> pd.DataFrame:
+    photographs = ((int(row), among.images.photograph(int(row))) for row in among.rows)
+    return pd.DataFrame(find_nearest(pictures, photographs, whole=not among.masks))
+
+
+def _share(hits: int, number: int) -> dict[str, Any]:
+    return {"share": hits / number, "ci95": list(wilson_interval(hits, number)), "n": number}

@@ -1,0 +1,69 @@
+"""Parameters of the generator that learns what cracks look like."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Generator(_Strict):
+    """The generator and how it is trained."""
+
+    kind: Literal["sharp", "published"] = Field(
+        "sharp", description="sharp: coarse pixels and a critic; published: squared error + KL, one network"
+    )
+    size: Literal[64, 128, 256] = Field(128, description="side of the pictures, px")
+    base_channels: int = Field(16, ge=4, le=128, description="at full resolution; they double with every halving")
+    latent: int = Field(256, ge=2, le=4096, description="numbers that describe a picture")
+    steps: int = Field(6000, ge=1, description="batches in all")
+    steps_per_epoch: int = Field(200, ge=1, description="batches after which the network is validated and saved")
+    batch_size: int = Field(16, ge=2, description="pictures in a batch")
+    learning_rate: float = Field(5e-4, gt=0, description="of Adam")
+    kl_weight: float = Field(0.02, ge=0, description="factor of the Kullback-Leibler term, per value of a picture")
+    feature_weight: float = Field(1.0, ge=0, description="of the features that the critic sees; sharp only")
+    critic_weight: float = Field(0.05, ge=0, description="of the critic's opinion; sharp only")
+    critic_after: float = Field(0.1, ge=0, le=1, description="share of the steps after which its opinion counts")
+    validation_pictures: int = Field(256, ge=2, description="pictures that are rebuilt after each epoch")
+    seed: int = Field(0, ge=0, description="of weights, pictures and noise")
+
+    @model_validator(mode="after")
+    def _whole_epochs(self) -> Generator:
+        if self.steps < self.steps_per_epoch:
+            raise ValueError(f"steps is {self.steps}, fewer than the {self.steps_per_epoch} of steps_per_epoch")
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs; the last is a whole one."""
+        return -(-self.steps // self.steps_per_epoch)
+
+
+class Sampling(_Strict):
+    """What is drawn from the trained generator."""
+
+    number: int = Field(500, ge=0, description="pictures written as a data set")
+    prior: Literal["normal", "mixture"] = Field(
+        "mixture",
+        description="from which latent vectors are drawn: the standard normal distribution, or a mixture of "
+        "Gaussians fitted to those of the training pictures",
+    )
+    components: int = Field(10, ge=1, le=1000, description="of the mixture")
+    seed: int = Field(0, ge=0)
+
+
+class Judging(_Strict):
+    """How the generator is judged."""
+
+    pictures: int = Field(500, ge=20, description="real and drawn ones each")
+    steps: int = Field(300, ge=1, description="of the training of the classifier that tells them apart")
+    folds: int = Field(4, ge=2, le=20, description="of its cross-validation, by near-duplicate groups")
+    neighbours: int = Field(5, ge=1, description="of density and coverage")
+    copy_correlation: float = Field(
+        0.95, gt=0, le=1, description="with a place in a training photograph, from which on a picture is a copy"
+    )
+    seed: int = Field(0, ge=0)

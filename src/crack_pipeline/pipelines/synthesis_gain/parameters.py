@@ -1,0 +1,31 @@
+"""Parameters of the study of what synthetic cracks add."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class Gain(BaseModel):
+    """Which trainings are compared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pairs: tuple[int, ...] = Field((10, 30, 100, 300), min_length=1, description="real training photographs")
+    shares: tuple[float, ...] = Field((0.0, 0.5), min_length=1, description="of synthetic squares; 0: none")
+    seeds: int = Field(3, ge=1, le=100, description="trainings of each kind, each with other photographs")
+    tile: int = Field(128, ge=16, description="side of the tiles that are called cracked or not, px")
+    min_crack_pixels: int = Field(64, ge=1, description="of a tile that shows a crack; fewer, but not none: left out")
+
+    @field_validator("pairs")
+    @classmethod
+    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if min(value) < 1 or len(set(value)) < len(value):
+            raise ValueError(f"pairs must be different numbers from 1 on, got {value}")
+        return value
+
+    @field_validator("shares")
+    @classmethod
+    def _shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 <= share <= 1 for share in value) or len(set(value)) < len(value) or 0.0 not in value:
+            raise ValueError(f"shares must be different numbers from 0 to 1, 0 among them, got {value}")
+        return value

@@ -1,0 +1,131 @@
+"""Pictures drawn from a trained generator, one for every seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.mixture import GaussianMixture
+
+from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED
+from crack_pipeline.models.picture_vae import Decoded, PictureVAE
+
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A mixture of Gaussians with independent numbers, from which latent vectors are drawn.
+
+    Attributes
+    ----------
+    weights
+        (k,), which add up to 1.
+    means, deviations
+        (k, latent).
+    """
+
+    weights: NDArray[np.float32]
+    means: NDArray[np.float32]
+    deviations: NDArray[np.float32]
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Draw one vector, (latent,)."""
+        which = int(np.searchsorted(np.cumsum(self.weights), rng.random() * self.weights.sum()))
+        which = min(which, len(self.weights) - 1)
+        noise = rng.standard_normal(self.means.shape[1], dtype=np.float32)
+        return self.means[which] + self.deviations[which] * noise
+
+
+def normal_prior(latent: int) -> Prior:
+    """Give the standard normal distribution."""
+    return Prior(np.ones(1, np.float32), np.zeros((1, latent), np.float32), np.ones((1, latent), np.float32))
+
+
+def fit_prior(means: NDArray[np.float32], deviations: NDArray[np.float32], components: int, seed: int) -> Prior:
+    """Fit a mixture to where the training pictures lie (Ghosh et al., arXiv:1903.12436).
+
+    Parameters
+    ----------
+    means, deviations
+        (n, latent): the approximate posterior of each picture.
+    components
+        Of the mixture; fewer where there are not ten pictures for each.
+    seed
+        Of where the fit begins.
+    """
+    components = max(1, min(components, len(means) // 10))
+    rng = np.random.default_rng(seed)
+    drawn = means + deviations * rng.standard_normal(means.shape, dtype=np.float32)
+    fitted = GaussianMixture(components, covariance_type="diag", random_state=seed, reg_covar=1e-4).fit(drawn)
+    return Prior(
+        fitted.weights_.astype(np.float32),
+        fitted.means_.astype(np.float32),
+        np.sqrt(fitted.covariances_).astype(np.float32),
+    )
+
+
+@dataclass(frozen=True)
+class LearnedSquares:
+    """Pictures, and masks where the generator has learned them.
+
+    Attributes
+    ----------
+    network
+        The trained generator.
+    prior
+        Of its latent vectors.
+    size
+        Side of its pictures, px.
+    """
+
+    network: PictureVAE
+    prior: Prior
+    size: int
+
+    @torch.inference_mode()
+    def squares(self, seeds: NDArray[np.int64], size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Draw one picture for every seed.
+
+        Parameters
+        ----------
+        seeds
+            (n,), not negative. The same seed gives the same picture, whatever the others.
+        size
+            Side, px.
+
+        Returns
+        -------
+        images : ndarray of uint8
+            (n, S, S) or (n, S, S, 3).
+        masks : ndarray of uint8
+            (n, S, S): 1 on a crack, else 0; 2 everywhere where the generator knows no masks.
+
+        Raises
+        ------
+        ValueError
+            If the generator makes pictures of another size.
+        """
+        if size != self.size:
+            raise ValueError(f"the generator makes pictures of {self.size} px, not of {size} px: set the crop to that")
+        network = self.network.eval()
+        images, masks = [], []
+        for start in range(0, len(seeds), _AT_ONCE):
+            generators = [np.random.default_rng(int(seed)) for seed in seeds[start : start + _AT_ONCE]]
+            latent = torch.from_numpy(np.stack([self.prior.draw(rng) for rng in generators]))
+            noise = np.stack([rng.standard_normal(network.noise_values, dtype=np.float32) for rng in generators])
+            image, mask = as_pictures(network.decode(latent, torch.from_numpy(noise)))
+            images.append(image)
+            masks.append(mask)
+        return np.concatenate(images), np.concatenate(masks)
+
+
+def as_pictures(decoded: Decoded) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Turn what a generator decodes into images and masks, as `LearnedSquares.squares` gives them."""
+    images = (255 * decoded.images).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    masks = np.full(images.shape[:3], IGNORED, np.uint8)
+    if decoded.mask_logits is not None:
+        masks = (decoded.mask_logits.squeeze(1) > 0).numpy().astype(np.uint8) * np.uint8(CRACK)
+    return images[..., 0] if images.shape[-1] == 1 else images, masks

@@ -1,0 +1,45 @@
+import cv2
+import numpy as np
+import pytest
+
+from crack_pipeline.imaging.copies import find_nearest
+
+
+def photograph(seed, size=(200, 260)):
+    rng = np.random.default_rng(seed)
+    rough = rng.normal(0, 1, size).astype(np.float32)
+    smooth = cv2.GaussianBlur(rough, (0, 0), 12)
+    return np.clip(128 + 40 * smooth / smooth.std(), 0, 255).astype(np.uint8)
+
+
+PHOTOGRAPHS = [(3, photograph(0)), (7, photograph(1)), (9, photograph(2))]
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_copy_is_found_however_it_lies_and_was_taken(turn, mirrored):
+    square = np.rot90(PHOTOGRAPHS[1][1][40:136, 88:184], turn)
+    square = square[:, ::-1] if mirrored else square
+    noisy = 0.7 * square + 20 + np.random.default_rng(5).normal(0, 6, square.shape)
+    (nearest,) = find_nearest(np.clip(noisy, 0, 255).astype(np.uint8)[None], PHOTOGRAPHS)
+    assert nearest.row == 7
+    assert nearest.correlation > 0.95
+
+
+def test_a_new_picture_is_no_copy():
+    (nearest,) = find_nearest(photograph(99)[None, :96, :96], PHOTOGRAPHS)
+    assert nearest.correlation < 0.9
+
+
+def test_colour_pictures_and_whole_photographs():
+    whole = cv2.resize(PHOTOGRAPHS[2][1][:, 30:230], (64, 64), interpolation=cv2.INTER_AREA)
+    (nearest,) = find_nearest(np.repeat(whole[None, ..., None], 3, axis=3), PHOTOGRAPHS, whole=True)
+    assert nearest.row == 9
+    assert nearest.correlation > 0.95
+
+
+def test_even_pictures_and_small_photographs_are_like_nothing():
+    (nearest,) = find_nearest(np.full((1, 64, 64), 90, np.uint8), PHOTOGRAPHS)
+    assert nearest == (-1, -1.0)
+    (nearest,) = find_nearest(photograph(1)[None, :128, :128], [(0, photograph(1)[:50, :50])])
+    assert nearest == (-1, -1.0)

@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from crack_pipeline.models.picture_vae import PatchCritic, PictureVAE
+
+
+@pytest.mark.parametrize("size", [16, 32, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("masks", [True, False])
+def test_shapes_and_ranges(size, channels, masks):
+    network = PictureVAE(size, channels, masks, base_channels=4, latent=6).eval()
+    pictures = torch.rand(2, channels + masks, size, size)
+    mean, log_variance = network.encode(pictures)
+    assert mean.shape == log_variance.shape == (2, 6)
+    decoded = network.decode(mean)
+    assert decoded.images.shape == (2, channels, size, size)
+    assert 0 <= decoded.images.min() <= decoded.images.max() <= 1
+    assert (decoded.mask_logits is not None) == masks
+    if masks:
+        assert decoded.mask_logits.shape == (2, 1, size, size)
+    scores, seen = PatchCritic(channels + masks, 4)(pictures)
+    assert scores.shape == (2, 1, size // 8, size // 8)
+    assert len(seen) == 3
+
+
+def test_noise_changes_the_picture_and_not_the_mask():
+    torch.manual_seed(0)
+    network = PictureVAE(32, 3, True, base_channels=4, latent=6).eval()
+    for up in network.up:
+        torch.nn.init.ones_(up.strength)
+    latent = torch.randn(1, 6)
+    one, same, other = (
+        network.decode(latent, torch.randn(1, network.noise_values, generator=torch.Generator().manual_seed(seed)))
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(one.images, same.images)
+    assert not torch.equal(one.images, other.images)
+    assert torch.equal(one.mask_logits, other.mask_logits)
+
+
+def test_without_noise_a_latent_vector_is_one_picture():
+    network = PictureVAE(32, 1, False, base_channels=4, latent=6, noisy=False).eval()
+    latent = torch.randn(2, 6)
+    assert network.noise_values == 0
+    assert torch.equal(network.decode(latent).images, network.decode(latent).images)
+
+
+@pytest.mark.parametrize("size", [8, 48, 100])
+def test_a_side_that_is_no_power_of_two_is_refused(size):
+    with pytest.raises(ValueError, match=f"size is {size}; it must be a power of two"):
+        PictureVAE(size)
