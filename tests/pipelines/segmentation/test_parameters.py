@@ -5,6 +5,7 @@ from pydantic import ValidationError
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.ingestion.partition import Partition
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Output, Report, Training
+from crack_pipeline.pipelines.simulating import Synthetic
 from crack_pipeline.training.segmenting import Tiles
 
 MODELS = {
@@ -12,6 +13,7 @@ MODELS = {
     "partition": Partition,
     "network": Network,
     "encoder_weights": EncoderWeights,
+    "synthetic": Synthetic,
     "training": Training,
     "tiles": Tiles,
     "report": Report,
@@ -43,6 +45,7 @@ def test_the_published_systems_are_what_is_published(pytestconfig):
     assert (tuned["network"].root.levels, tuned["network"].root.kernel) == (6, 3)
     assert (tuned["network"].root.activation, tuned["network"].root.slope) == ("leaky_relu", 0.375)
     assert tuned["network"].root.initialisation == "he_normal"
+    assert tuned["synthetic"].share == 0
     how = tuned["training"]
     assert (how.optimiser, how.learning_rate, how.batch_size) == ("adam", 1e-4, 20)
     assert [(term.kind, term.background, term.crack) for term in how.loss] == [("cross_entropy", 0.9, 1.1)]
