@@ -37,7 +37,7 @@ from crack_pipeline.training.batches import as_tensor, normalise
 from crack_pipeline.training.compute import Compute, Plan, resolve
 from crack_pipeline.training.segmenting import Tiles, bands, probabilities
 
-NETWORK = {"name": "unet", "levels": 5, "base_channels": 16}
+NETWORK = {"name": "unet", "levels": 5, "base_channels": 24, "patch": 2, "upsampling": "nearest"}
 BORDER = 64
 RENDERED = 4
 

@@ -51,7 +51,7 @@ from crack_pipeline.training.memory import keep_memory
 from crack_pipeline.training.segmentation import SegmentationTraining
 from crack_pipeline.training.segmenting import Tiles, probabilities
 
-NETWORK = {"name": "unet", "levels": 5, "base_channels": 16, "upsampling": "nearest"}
+NETWORK = {"name": "unet", "levels": 5, "base_channels": 24, "patch": 2, "upsampling": "nearest"}
 TERMS, RATE = (CrossEntropy(), Dice()), 2e-3
 EPOCH = 60
 RENDERED, MOST = 24, 300

@@ -39,7 +39,7 @@ from crack_pipeline.training.losses import CrossEntropy, Dice
 from crack_pipeline.training.segmentation import SegmentationTraining
 from crack_pipeline.training.synthetic import GeneratedSquares, Generator
 
-NETWORK = {"name": "unet", "levels": 5, "base_channels": 16, "upsampling": "nearest"}
+NETWORK = {"name": "unet", "levels": 5, "base_channels": 24, "patch": 2, "upsampling": "nearest"}
 MOST = 64
 
 

@@ -24,7 +24,6 @@ _UNSHOWN = (
     ".images",
     ".known_roles",
     ".disjointness",
-    ".vae_weights",
     ".network_weights",
     "_scores",
     "_counts",

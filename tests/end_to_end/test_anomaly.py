@@ -155,7 +155,7 @@ def test_everything_that_others_read_is_in_its_place(finished_project):
     partition = pd.read_parquet(finished_project / "data/03_primary/anomaly/partition.parquet")
     assert {"image_id", "role"} <= set(partition)
     assert set(partition["role"]) == {"train", "validation", "test", "external"}
-    for weights in ("vae", "detector"):
+    for weights in ("network", "detector"):
         with safe_open(only(finished_project, f"data/06_models/anomaly/{weights}.safetensors"), "np") as file:
             assert "to_mean.weight" in file.keys()  # noqa: SIM118
     for name in FIGURES:

@@ -34,6 +34,7 @@ def convolutions(network):
             ),
             "upsampling": st.sampled_from(["transposed", "bilinear", "nearest"]),
             "dropout": st.sampled_from([0.0, 0.5]),
+            "patch": st.sampled_from([1, 2, 4]),
         }
     ),
     number=st.integers(1, 2),
@@ -71,6 +72,18 @@ def test_nothing_is_padded_where_the_size_fits(monkeypatch):
     assert network(torch.rand(1, 3, 8, 12)).shape == (1, 1, 8, 12)
     with pytest.raises(TypeError):
         network(torch.rand(1, 3, 8, 13))
+
+
+def test_patches_give_each_of_their_pixels_a_logit_of_its_own():
+    network = UNet(levels=1, normalisation="none", patch=4, kernel=1, convolutions=1, activation="elu")
+    assert network.stride == 4
+    images = torch.rand(1, 3, 8, 12, requires_grad=True)
+    logits = network(images)
+    # With kernels of 1 px nothing is mixed but the 16 px of a patch, and all of these reach every logit.
+    (seen,) = torch.autograd.grad(logits[0, 0, 5, 6], images)
+    assert seen[0, :, 4:8, 4:8].abs().min() > 0
+    assert seen[0].count_nonzero() == 3 * 16
+    assert logits[0, 0, 4:8, 4:8].unique().numel() == 16
 
 
 def test_images_are_standardised_inside():
@@ -200,6 +213,7 @@ def test_a_gpu_gives_the_same_logits():
     [
         ({"levels": 0}, "levels is 0; it must be at least 1"),
         ({"in_channels": 0}, "in_channels is 0"),
+        ({"patch": 0}, "patch is 0"),
         ({"kernel": 4}, "kernel is 4; it must be odd"),
         ({"prior": 1.0}, r"prior is 1\.0; it must lie between 0 and 1"),
         ({"activation": "tanh"}, "activation is 'tanh'; it takes relu, leaky_relu, elu, gelu, silu"),

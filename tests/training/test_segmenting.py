@@ -22,7 +22,7 @@ class Pooled(nn.Module):
 
     def __init__(self, channels=3, levels=2):
         super().__init__()
-        self.stride = 2**levels
+        self.in_channels, self.stride = channels, 2**levels
         self.radius = 2 * self.stride + 1
         noise = torch.Generator().manual_seed(0)
         self.layers = nn.ModuleList(nn.Conv2d(channels, 4, 3, padding=1) for _ in range(levels + 1))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch.distributions import Normal, kl
 
 from crack_pipeline.models.vae import ConvVAE
-from crack_pipeline.training.reconstruction import reconstruct
+from crack_pipeline.training.answers import answers
 from crack_pipeline.training.vae import VAETraining, kl_divergence
 
 
@@ -24,13 +24,13 @@ def test_the_divergence_is_that_of_normal_distributions(seed, images, latent):
 def test_images_come_back_in_the_order_of_their_rows(images, plan):
     network = ConvVAE(16, 1, (4, 8), latent=4)
     rows = np.array([40, 3, 3, *range(20)])
-    pairs = list(reconstruct(network, images, rows, plan))
+    pairs = list(answers(network, images, rows, plan))
     assert [len(seen) for seen, _ in pairs] == [16, 7]
     seen, expected = (torch.cat(part) for part in zip(*pairs, strict=True))
     np.testing.assert_allclose(seen[:, 0].numpy() * 255, images.take(rows), atol=1e-4)
     assert seen.shape == expected.shape
     assert torch.equal(expected[1], expected[2])
-    one_by_one = torch.cat([e for row in rows for _, e in reconstruct(network, images, np.array([row]), plan)])
+    one_by_one = torch.cat([e for row in rows for _, e in answers(network, images, np.array([row]), plan)])
     torch.testing.assert_close(one_by_one, expected)
     assert not network.training
 

@@ -5,6 +5,7 @@ from crack_pipeline.datasets.figure_folder import FigureFolderDataset
 from crack_pipeline.datasets.folder import FolderDataset
 from crack_pipeline.datasets.image_stack import ImageStackDataset
 from crack_pipeline.datasets.model_json import ModelJSONDataset
+from crack_pipeline.datasets.on_demand import OnDemandDataset
 from crack_pipeline.datasets.optional import OptionalParquetDataset
 from crack_pipeline.datasets.pretrained import PretrainedEncodersDataset
 from crack_pipeline.datasets.raw_root import RawRootDataset
@@ -20,6 +21,7 @@ __all__ = [
     "FolderDataset",
     "ImageStackDataset",
     "ModelJSONDataset",
+    "OnDemandDataset",
     "OptionalParquetDataset",
     "PretrainedEncodersDataset",
     "RawRootDataset",

@@ -1,15 +1,16 @@
 """Scores: one number per image, higher where a crack is more likely.
 
-A crack is darker than its surroundings, thin and long. The published mean squared error knows none of this; the
-other scores look at the signed residual ``expected - seen``, which is positive where the image is darker than the
-network expects of sound concrete.
+A crack is darker than its surroundings, thin and long. Of a network that says what it expects of sound concrete, the
+published mean squared error knows none of this; the other scores look at the signed residual ``expected - seen``, which
+is positive where the image is darker than expected. Of a network that says where it sees a crack, the pixels count of
+which it is most certain.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,6 +25,9 @@ _REACH = 2.5
 
 class _Score(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    detector: ClassVar[str] = "vae"
+    """What must give the answer that is scored."""
 
 
 class MeanSquaredError(_Score):
@@ -100,7 +104,30 @@ class Ridge(_Score):
         return _upper_quantile(self.map(images, expected), self.quantile)
 
 
-Score = Annotated[MeanSquaredError | DarkTail | Ridge, Field(discriminator="kind")]
+class Likeliest(_Score):
+    """Mean log-odds of a crack over the pixels that most likely show one."""
+
+    detector: ClassVar[str] = "simulated"
+
+    kind: Literal["likeliest"] = "likeliest"
+    pixels: int = Field(100, ge=1, description="of each image")
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return f"likeliest_{self.pixels}px"
+
+    def map(self, images: Tensor, logits: Tensor) -> Tensor:
+        """Give the probability of a crack per pixel, (N, 1, H, W)."""
+        return logits.sigmoid()
+
+    def __call__(self, images: Tensor, logits: Tensor) -> Tensor:
+        """Score images (N, C, H, W) by the log-odds of a crack in their pixels, (N, 1, H, W); gives (N,)."""
+        flat = logits.flatten(1)
+        return flat.topk(min(self.pixels, flat.shape[1]), dim=1, sorted=False).values.mean(dim=1)
+
+
+Score = Annotated[MeanSquaredError | DarkTail | Ridge | Likeliest, Field(discriminator="kind")]
 
 
 def contrast(images: Tensor) -> Tensor:

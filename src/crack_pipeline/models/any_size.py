@@ -15,6 +15,8 @@ class AnySize(nn.Module, ABC):
 
     Parameters
     ----------
+    in_channels
+        1 (grey) or 3 (colour).
     stride
         The network takes images whose sides are multiples of it; others are padded below and on the right by
         repeating their last row and column.
@@ -23,9 +25,9 @@ class AnySize(nn.Module, ABC):
         [0, 1], and to divide them by.
     """
 
-    def __init__(self, stride: int, mean: Sequence[float], deviation: Sequence[float]) -> None:
+    def __init__(self, in_channels: int, stride: int, mean: Sequence[float], deviation: Sequence[float]) -> None:
         super().__init__()
-        self.stride = stride
+        self.in_channels, self.stride = in_channels, stride
         scale = 1 / torch.tensor(deviation).view(1, -1, 1, 1)
         self._scale: Tensor
         self._shift: Tensor

@@ -83,7 +83,7 @@ class EncoderSegmenter(AnySize):
         mean, deviation = _standardisation(encoder)
         if in_channels == 1:
             mean, deviation = (sum(mean) / 3,), (sum(deviation) / 3,)
-        super().__init__(_PAN_STRIDE if decoder == "pan" else _STRIDE, mean, deviation)
+        super().__init__(in_channels, _PAN_STRIDE if decoder == "pan" else _STRIDE, mean, deviation)
         self.encoder_name = encoder
         what = f"the encoder {encoder} does not work with the decoder {decoder}"
         depth = depth or (3 if decoder == "pspnet" else 5)

@@ -48,6 +48,10 @@ class UNetOptions(_Options):
         default=0.0, ge=0, lt=1, description="share of the channels of the lowest level, in training"
     )
 
+    patch: Literal[1, 2, 4] = Field(
+        default=1, description="side in px of the squares that the first level takes for one pixel each"
+    )
+
     def build(self) -> UNet:
         """Create the network with random weights."""
         return UNet(**self.model_dump(exclude={"name"}))

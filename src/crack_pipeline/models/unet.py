@@ -61,6 +61,10 @@ class UNet(AnySize):
         ``transposed``: a learned 2 × 2 transposed convolution; else a 1 × 1 convolution, then interpolation.
     dropout
         Share of the channels of the lowest level that are dropped in training.
+    patch
+        Side in px of the squares that the first level takes for one pixel each, so that it works at a lower resolution:
+        their values become channels, and the last convolution gives a logit for each of their pixels (sub-pixel
+        convolution, Shi et al., arXiv:1609.05158). 1: every level as in the paper.
     prior
         Share of crack pixels that an untrained network is to expect: sets the bias of the logits, so that training
         need not begin with learning that cracks are rare (Lin et al., arXiv:1708.02002, section 4.1).
@@ -85,6 +89,7 @@ class UNet(AnySize):
         initialisation: Initialisation = "default",
         upsampling: Upsampling = "transposed",
         dropout: float = 0.0,
+        patch: int = 1,
         prior: float = 0.05,
     ) -> None:
         at_least_one = {
@@ -93,6 +98,7 @@ class UNet(AnySize):
             "base_channels": base_channels,
             "max_channels": max_channels,
             "convolutions": convolutions,
+            "patch": patch,
         }
         for name, number in at_least_one.items():
             if number < 1:
@@ -109,7 +115,7 @@ class UNet(AnySize):
         ):
             if value not in get_args(choices):
                 raise ValueError(f"{name} is {value!r}; it takes {', '.join(get_args(choices))}")
-        super().__init__(2 ** (levels - 1), [MEAN], [DEVIATION])
+        super().__init__(in_channels, patch * 2 ** (levels - 1), [MEAN], [DEVIATION])
 
         def block(before: int, after: int) -> nn.Sequential:
             layers: list[nn.Module] = []
@@ -122,19 +128,21 @@ class UNet(AnySize):
             return nn.Sequential(*layers)
 
         widths = [min(base_channels * 2**level, max_channels) for level in range(levels)]
-        self.down = nn.ModuleList(block(before, after) for before, after in pairwise([in_channels, *widths]))
+        self.down = nn.ModuleList(block(before, after) for before, after in pairwise([in_channels * patch**2, *widths]))
         self.halve = nn.MaxPool2d(2)
         self.dropout = nn.Dropout2d(dropout)
         self.enlarge = nn.ModuleList(_enlarging(upsampling, low, high) for high, low in pairwise(widths))
         self.up = nn.ModuleList(block(2 * width, width) for width in widths[:-1])
-        self.head = nn.Conv2d(widths[0], 1, 1)
+        self.apart = nn.PixelUnshuffle(patch)
+        self.together = nn.PixelShuffle(patch)
+        self.head = nn.Conv2d(widths[0], patch**2, 1)
         if initialisation != "default":
             self.apply(_initialise(_INITIALISERS[initialisation]))
         expect(self.head, prior)
 
     def logits(self, images: Tensor) -> Tensor:
         """See `AnySize.logits`."""
-        features = self.down[0](images)
+        features = self.down[0](self.apart(images))
         kept = []
         for block in self.down[1:]:
             kept.append(features)
@@ -142,7 +150,7 @@ class UNet(AnySize):
         features = self.dropout(features)
         for level in reversed(range(len(kept))):
             features = self.up[level](torch.cat([kept.pop(), self.enlarge[level](features)], dim=1))
-        return self.head(features)
+        return self.together(self.head(features))
 
 
 class _GroupNorm(nn.GroupNorm):

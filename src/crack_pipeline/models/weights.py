@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -12,3 +14,11 @@ class Weights(NamedTuple):
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
+
+    def fingerprint(self) -> str:
+        """Give a hash of the tensors: hex, the same for the same numbers under the same names."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(self.tensors.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()

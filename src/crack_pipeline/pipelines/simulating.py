@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,8 +15,9 @@ from crack_pipeline.imaging.camera_traces import measure_traces
 from crack_pipeline.imaging.crack_free import Places, find_places
 from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.imaging.simulated_squares import SimulatedSquares
-from crack_pipeline.imaging.simulation import Simulation
+from crack_pipeline.imaging.simulation import Simulation, Traces
 from crack_pipeline.pipelines.steps import rows_of, select
+from crack_pipeline.training.batches import Images
 
 if TYPE_CHECKING:
     from crack_pipeline.training.synthetic import Generator
@@ -32,7 +33,11 @@ class Synthetic(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     share: float = Field(0.0, ge=0, le=1, description="of the squares of a batch, on average; 0: none")
-    generator: Literal["simulated"] = Field("simulated", description="simulated: cracks on the training photographs")
+    generator: Literal["simulated", "learned"] = Field(
+        "simulated",
+        description="simulated: cracks drawn on the training photographs; learned: pictures from the newest generator "
+        "that the pipeline synthesis has trained",
+    )
     simulation: Simulation = Field(default_factory=lambda: Simulation.model_validate({}))
 
 
@@ -116,8 +121,58 @@ def simulated_squares(
         f"{len(used):,}",
         f"{len(rows):,}",
     )
-    measured = np.sort(np.random.default_rng(seed).permutation(used)[:_MEASURED]).tolist()
-    traces = {row: measure_traces(_clearest(images, row, places, size)) for row in measured}
+    traces = _measure(used, lambda row: _clearest(images, row, places, size), role=role, seed=seed)
+    return SimulatedSquares(images, places, traces, simulation)
+
+
+def simulated_images(
+    images: Images, rows: NDArray[np.int64], simulation: Simulation, *, role: str, seed: int
+) -> SimulatedSquares:
+    """Take whole images of sound concrete as squares, and measure the camera that took them.
+
+    Parameters
+    ----------
+    images
+        Images of one size.
+    rows
+        (n,), n at least 1: those that show sound concrete.
+    simulation
+        What is to be drawn.
+    role
+        What the log calls them.
+    seed
+        Of the choice of those that are measured.
+
+    Returns
+    -------
+    SimulatedSquares
+        As of :func:`simulated_squares`; its squares are as large as the images.
+    """
+    traces = _measure(rows, lambda row: images.take(np.array([row]))[0], role=role, seed=seed)
+    places = Places(rows, np.zeros((len(rows), 2), np.int64))
+    return SimulatedSquares(_Sound(images), places, traces, simulation)
+
+
+class _Sound:
+    """Images of sound concrete, as photographs that are cut at nothing but their edges."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    def crops(
+        self, rows: NDArray[np.int64], corners: NDArray[np.int64], size: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Give whole images, and masks without a crack."""
+        images = self._images.take(rows)
+        return images, np.zeros(images.shape[:3], np.uint8)
+
+
+def _measure(
+    rows: NDArray[np.int64], look: Callable[[int], NDArray[np.uint8]], *, role: str, seed: int
+) -> dict[int, Traces]:
+    """Measure the camera of some photographs."""
+    measured = np.sort(np.random.default_rng(seed).permutation(rows)[:_MEASURED]).tolist()
+    traces = {row: measure_traces(look(row)) for row in measured}
     qualities = [trace.jpeg_quality for trace in traces.values() if trace.jpeg_quality is not None]
     logger.info(
         "%s: camera of %d photographs: blur %.2f px, noise %.2f %% of white, JPEG %s (medians)",
@@ -127,7 +182,7 @@ def simulated_squares(
         100 * np.median([trace.noise for trace in traces.values()]),
         f"quality {np.median(qualities):.0f} in {len(qualities)}" if qualities else "not to be seen",
     )
-    return SimulatedSquares(images, places, traces, simulation)
+    return traces
 
 
 def _clearest(images: PhotographStack, row: int, places: Places, size: int) -> NDArray[np.uint8]:

@@ -25,9 +25,8 @@ from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.memory import kept_memory
 
 logger = logging.getLogger(__name__)
-# Lightning reports through either of them, whichever was imported last.
-for _name in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
+# Lightning reports through the one that was imported last, and sets its level when it is.
+_LIGHTNING = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric")
 _SECONDS_BETWEEN_LINES = 15.0
 _STEPS_BETWEEN_CHECKS = 20
 
@@ -315,6 +314,8 @@ def fit(
     # The last to be called, so that its checkpoint knows what the others know.
     keepers.append(ModelCheckpoint(folder, "epoch-{epoch:05d}", monitor="epoch", mode="max", save_top_k=2))
     precision: Any = plan.precision
+    for name in _LIGHTNING:
+        logging.getLogger(name).setLevel(logging.WARNING)
     trainer = pl.Trainer(
         accelerator="gpu" if plan.accelerator == "cuda" else plan.accelerator,
         devices=plan.devices,

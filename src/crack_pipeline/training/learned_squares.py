@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from sklearn.mixture import GaussianMixture
 
 from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED
 from crack_pipeline.models.picture_vae import Decoded, PictureVAE
+from crack_pipeline.models.weights import Weights
 
 _AT_ONCE = 16
 
@@ -129,3 +131,21 @@ def as_pictures(decoded: Decoded) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
     if decoded.mask_logits is not None:
         masks = (decoded.mask_logits.squeeze(1) > 0).numpy().astype(np.uint8) * np.uint8(CRACK)
     return images[..., 0] if images.shape[-1] == 1 else images, masks
+
+
+def unpack(generator: Weights) -> LearnedSquares:
+    """Give what draws pictures from a packed generator."""
+    parts: dict[str, dict[str, Any]] = {"network": {}, "prior": {}}
+    for name, tensor in generator.tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    network = rebuild(Weights(parts["network"], generator.facts))
+    prior = Prior(**{name: tensor.numpy() for name, tensor in parts["prior"].items()})
+    return LearnedSquares(network, prior, generator.facts["network"]["size"])
+
+
+def rebuild(weights: Weights) -> PictureVAE:
+    """Rebuild the network that some weights belong to."""
+    network = PictureVAE(**weights.facts["network"])
+    network.load_state_dict(weights.tensors)
+    return network.eval()

@@ -40,11 +40,11 @@ class Tiles(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: int = Field(
-        2304,
+        4096,
         ge=16,
         description="largest side of a tile, px; memory grows with its square. What fits goes through whole",
     )
-    halo: int = Field(96, ge=0, description="px at inner edges of a tile that are computed and not used")
+    halo: int = Field(192, ge=0, description="px at inner edges of a tile that are computed and not used")
     blend: int = Field(16, ge=1, description="px beyond the halo over which one tile fades into the next")
     augmentations: Literal[1, 2, 4, 8] = Field(
         1,
@@ -324,11 +324,11 @@ def _checked(network: nn.Module, photograph: NDArray[np.uint8]) -> NDArray[np.ui
             f"a photograph is uint8 (H, W) or (H, W, C) of at least 1 px, not {photograph.dtype} {photograph.shape}"
         )
     image = photograph if photograph.ndim == 3 else photograph[..., None]
-    first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
-    if first is not None and first.in_channels != image.shape[-1]:
+    channels = getattr(network, "in_channels", image.shape[-1])
+    if channels != image.shape[-1]:
         raise ValueError(
-            f"the photograph has {image.shape[-1]} channels, the network takes {first.in_channels}: "
-            f"{'give it in grey' if first.in_channels == 1 else 'give it in RGB'}"
+            f"the photograph has {image.shape[-1]} channels, the network takes {channels}: "
+            f"{'give it in grey' if channels == 1 else 'give it in RGB'}"
         )
     return image
 

@@ -65,7 +65,7 @@ def image():
 def weights(image):
     torch.manual_seed(0)
     options = {"image_size": 16, "image_channels": 1, "channels": [4, 8], "latent": 4, "kernel": 3}
-    facts = {"network": options, "image": image.model_dump(mode="json"), "data": {}}
+    facts = {"detector": "vae", "network": options, "image": image.model_dump(mode="json"), "data": {}}
     return Weights(ConvVAE(**options).state_dict(), facts)
 
 

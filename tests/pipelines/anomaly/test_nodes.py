@@ -4,11 +4,10 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from crack_pipeline.pipelines import steps
 from crack_pipeline.pipelines.anomaly import nodes
-from crack_pipeline.pipelines.anomaly.parameters import VAE, Report, Scoring, Threshold
+from crack_pipeline.pipelines.anomaly.parameters import Report, Scoring, Threshold
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.training.compute import Compute, Plan
 
@@ -192,34 +191,6 @@ class TestFingerprint:
         assert len({found["fingerprint"], *(other["fingerprint"] for other in others)}) == 4
 
 
-class TestTrain:
-    def train(self, images, manifest, partition, image, plan, folder, **options):
-        vae = VAE(**{"channels": (4, 8), "latent": 4, "epochs": 2, "batch_size": 2, **options})
-        fingerprint = nodes.fingerprint_data(manifest, partition, image)
-        return nodes.train_vae(images, manifest, partition, fingerprint, image, vae, plan, folder)
-
-    def test_weights_carry_what_rebuilds_the_network(self, images, manifest, partition, image, plan, tmp_path, caplog):
-        with caplog.at_level(logging.INFO, nodes.__name__):
-            weights, history = self.train(images, manifest, partition, image, plan, tmp_path)
-        assert history["epoch"].tolist() == [0, 1]
-        assert "training on 3 sound images for 2 epochs" in caplog.text
-        assert "expect a weak detector" in caplog.text
-        json.dumps(weights.facts)
-        assert weights.facts["image"]["size"] == 16
-        network = nodes.build_network(weights)
-        assert all(torch.equal(network.state_dict()[name], weights.tensors[name]) for name in weights.tensors)
-
-    def test_least_steps_make_more_epochs(self, images, manifest, partition, image, plan, tmp_path):
-        _, history = self.train(images, manifest, partition, image, plan, tmp_path, least_steps=9)
-        assert len(history) == 5
-
-    @pytest.mark.parametrize("role", ["train", "validation"])
-    def test_a_role_without_sound_images_is_named(self, images, manifest, partition, image, plan, tmp_path, role):
-        partition = partition[partition["role"] != role]
-        with pytest.raises(ValueError, match=f"no sound image has the role {role}"):
-            self.train(images, manifest, partition, image, plan, tmp_path)
-
-
 class TestDetector:
     @pytest.fixture
     def choice(self, scoring):
@@ -275,15 +246,3 @@ def test_the_plan_is_logged_with_its_reasons(caplog):
         plan = steps.resolve_plan(Compute(accelerator="cpu", precision="32-true"))
     assert "accelerator cpu (asked for)" in caplog.text
     assert all(why in caplog.text for why in plan.reasons.values())
-
-
-class TestChecks:
-    def test_a_size_that_cannot_be_halved_is_refused(self):
-        with pytest.raises(ValueError, match=r"anomaly\.image\.size is 100.*divisible by 16"):
-            nodes.check_network(Image(size=100), VAE())
-        assert nodes.check_network(Image(size=96), VAE()) == VAE()
-
-    def test_a_stack_of_another_run_is_refused(self, images, manifest, partition, image, plan, tmp_path):
-        swapped = manifest.assign(row=manifest["row"].to_numpy()[::-1])
-        with pytest.raises(ValueError, match="different runs"):
-            nodes.train_vae(images, swapped, partition, {"fingerprint": ""}, image, VAE(), plan, tmp_path)

@@ -1,16 +1,20 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from crack_pipeline.datasets import ImageStackDataset
 from crack_pipeline.imaging.photograph_stack import CRACK, PhotographChunk
 from crack_pipeline.imaging.simulation import Simulation
+from crack_pipeline.models.picture_vae import PictureVAE
+from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.label_free import nodes
 from crack_pipeline.pipelines.segmentation import evaluating, training
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Report, Training
 from crack_pipeline.pipelines.simulating import NOTHING, Synthetic
 from crack_pipeline.training.compute import Compute, resolve
+from crack_pipeline.training.learned_squares import normal_prior
 from crack_pipeline.training.segmenting import Tiles
 
 IMAGE = Image(size=None, mode="rgb", masks=True)
@@ -146,7 +150,7 @@ def test_simulated_cracks_can_be_mixed_into_a_training_with_masks(prepared, plan
     synthetic = Synthetic(share=0.5, simulation=SIMULATION)
     images, manifest, partition = prepared
     manifest = manifest.assign(crack_pixels=100)
-    admixture = training.prepare_admixture(images, manifest, partition, initial, synthetic, TRAINING)
+    admixture = training.prepare_admixture(images, manifest, partition, initial, synthetic, TRAINING, None)
     how = TRAINING.model_copy(update={"steps": 2, "steps_per_epoch": 1})
     results = [
         training.train_segmenter(
@@ -155,5 +159,51 @@ def test_simulated_cracks_can_be_mixed_into_a_training_with_masks(prepared, plan
         for name, mixed in (("plain", NOTHING), ("mixed", admixture))
     ]
     assert any((one != results[1].tensors[name]).any() for name, one in results[0].tensors.items())
-    nothing = training.prepare_admixture(images, manifest, partition, initial, Synthetic(), TRAINING)
+    nothing = training.prepare_admixture(images, manifest, partition, initial, Synthetic(), TRAINING, None)
     assert nothing == NOTHING
+
+
+def generator(size=32, **options):
+    """A packed generator, as the pipeline synthesis makes it."""
+    facts = {"size": size, "image_channels": 3, "masks": True, "base_channels": 4, "latent": 4, "noisy": True} | options
+    torch.manual_seed(0)
+    tensors = {f"network.{name}": tensor for name, tensor in PictureVAE(**facts).state_dict().items()}
+    prior = vars(normal_prior(4))
+    tensors |= {f"prior.{name}": torch.from_numpy(values) for name, values in prior.items()}
+    return Weights(tensors, {"network": facts})
+
+
+@pytest.fixture
+def mix(prepared):
+    images, manifest, partition = prepared
+    network = Network.model_validate({"name": "unet", "levels": 2, "base_channels": 4})
+    initial = training.create_network(IMAGE, network, EncoderWeights("none"), TRAINING)
+
+    def mixed(weights):
+        synthetic = Synthetic(share=0.5, generator="learned")
+        return training.prepare_admixture(images, manifest, partition, initial, synthetic, TRAINING, lambda: weights)
+
+    return mixed
+
+
+def test_learned_pictures_can_be_mixed_into_a_training_with_masks(mix):
+    admixture = mix(generator())
+    images, masks = admixture.generator.squares(np.array([1, 2]), 32)
+    assert (images.shape, images.dtype, masks.shape) == ((2, 32, 32, 3), np.uint8, (2, 32, 32))
+    other = generator()
+    other.tensors["prior.means"] += 1
+    # A training that was interrupted must not go on with the pictures of another generator.
+    assert mix(generator()).identity == admixture.identity != mix(other).identity
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"size": 64}, "has size 64, and 32 is needed among crops of 32 px"),
+        ({"image_channels": 1}, "has image_channels 1, and 3 is needed"),
+        ({"masks": False}, "has masks False, and True is needed"),
+    ],
+)
+def test_a_generator_of_other_pictures_is_refused(mix, options, says):
+    with pytest.raises(ValueError, match=says):
+        mix(generator(**options))

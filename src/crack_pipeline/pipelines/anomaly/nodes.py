@@ -1,12 +1,10 @@
-"""Nodes of the anomaly detector: train, score, choose, measure, pack."""
+"""Nodes of the anomaly detector: score, choose, measure, pack."""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,38 +16,20 @@ from crack_pipeline.evaluation import thresholds as threshold_rules
 from crack_pipeline.evaluation.metrics import detection_metrics
 from crack_pipeline.evaluation.scores import BASELINE, MeanSquaredError, Score, contrast
 from crack_pipeline.imaging.stack import ImageStack
-from crack_pipeline.models.vae import ConvVAE
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.anomaly.parameters import VAE, Report, Scoring, Threshold
+from crack_pipeline.pipelines.anomaly.parameters import Report, Scoring, Threshold
+from crack_pipeline.pipelines.anomaly.training import build_network, detector_of
 from crack_pipeline.pipelines.ingestion.parameters import Image
-from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, rows_of, select
+from crack_pipeline.pipelines.steps import fingerprint, rows_of, select
+from crack_pipeline.training.answers import answers
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.reconstruction import reconstruct
 
 logger = logging.getLogger(__name__)
 
 PUBLISHED = MeanSquaredError().name
 SETS = {"internal": "test", "external": "external"}
 """Name of each set in metrics and tables, and the role of its images."""
-_FEW_STEPS = 200
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-def check_network(image: Image, vae: VAE) -> VAE:
-    """Refuse a network that does not fit the images, before any photograph is read.
-
-    Raises
-    ------
-    ValueError
-        If the image size cannot be halved as often as there are convolutions.
-    """
-    divisor = 2 ** len(vae.channels)
-    if image.size is None or image.size % divisor:
-        raise ValueError(
-            f"anomaly.image.size is {image.size}; with {len(vae.channels)} entries in anomaly.vae.channels it must be "
-            f"divisible by {divisor}"
-        )
-    return vae
 
 
 def fingerprint_data(manifest: pd.DataFrame, partition: pd.DataFrame, image: Image) -> dict[str, Any]:
@@ -57,106 +37,8 @@ def fingerprint_data(manifest: pd.DataFrame, partition: pd.DataFrame, image: Ima
     return fingerprint(manifest, partition, image)
 
 
-def train_vae(
-    images: ImageStack,
-    manifest: pd.DataFrame,
-    partition: pd.DataFrame,
-    data_fingerprint: Mapping[str, Any],
-    image: Image,
-    vae: VAE,
-    plan: Plan,
-    checkpoints: Path,
-) -> tuple[Weights, pd.DataFrame]:
-    """Train the variational autoencoder on the sound images of the role ``train``.
-
-    Parameters
-    ----------
-    images
-        Image stack.
-    manifest, partition
-        Which of its rows show sound concrete, and which may be learned from.
-    data_fingerprint
-        Decides, with the parameters, whether an interrupted training may go on.
-    image
-        How the stack was prepared.
-    vae
-        Network and training.
-    plan
-        Compute plan.
-    checkpoints
-        Folder for the checkpoints.
-
-    Returns
-    -------
-    Weights
-        Of the last epoch; ``facts["network"]`` are the options of :class:`ConvVAE`.
-    pandas.DataFrame
-        One row per epoch: losses of training and validation.
-
-    Raises
-    ------
-    ValueError
-        If there are no sound images to train or validate on.
-    """
-    # Lightning takes seconds to import, and only this node needs it.
-    from crack_pipeline.training.fit import Batches, fit
-    from crack_pipeline.training.vae import VAETraining
-
-    check_same_run(images, manifest)
-    rows = {role: rows_of(select(manifest, partition, [role], label="normal")) for role in ("train", "validation")}
-    for role, found in rows.items():
-        if not len(found):
-            raise ValueError(f"no sound image has the role {role}: add photographs or change the partition")
-    options: dict[str, Any] = {
-        "image_size": image.size,
-        "image_channels": CHANNELS[image.mode],
-        "channels": list(vae.channels),
-        "latent": vae.latent,
-        "kernel": vae.kernel,
-    }
-    steps = math.ceil(len(rows["train"]) / vae.batch_size)
-    epochs = max(vae.epochs, math.ceil(vae.least_steps / steps))
-    if epochs * steps < _FEW_STEPS:
-        logger.warning(
-            "only %d training steps on %d images: expect a weak detector", epochs * steps, len(rows["train"])
-        )
-    torch.manual_seed(vae.seed)
-    network = ConvVAE(**options)
-    if plan.compile:
-        network.compile()
-    module = VAETraining(
-        network.to(memory_format=torch.channels_last),
-        learning_rate=vae.learning_rate,
-        kl_weight=vae.kl_weight,
-        one_cycle_steps=epochs * steps if vae.schedule == "one_cycle" else None,
-        seed=vae.seed,
-    )
-    logger.info("training on %s sound images for %d epochs", f"{len(rows['train']):,}", epochs)
-    history = fit(
-        module,
-        Batches(
-            images,
-            rows["train"],
-            rows["validation"],
-            batch_size=vae.batch_size,
-            seed=vae.seed,
-            workers=plan.workers,
-        ),
-        plan,
-        epochs=epochs,
-        checkpoints=checkpoints,
-        identity={
-            "data": data_fingerprint["fingerprint"],
-            "vae": vae.model_dump(mode="json"),
-            "precision": plan.precision,
-        },
-    )
-    facts = {"network": options, "image": image.model_dump(mode="json"), "data": dict(data_fingerprint)}
-    return Weights(network.state_dict(), facts), history
-
-
 def score_validation(
-    vae_weights: Weights,
+    network_weights: Weights,
     images: ImageStack,
     manifest: pd.DataFrame,
     partition: pd.DataFrame,
@@ -168,11 +50,20 @@ def score_validation(
     Returns
     -------
     pandas.DataFrame
-        ``image_id``, ``path``, ``label``, ``role``, ``group`` and a float column per score.
+        ``image_id``, ``path``, ``label``, ``role``, ``group`` and a float column per score. Only an autoencoder has the
+        published one.
+
+    Raises
+    ------
+    ValueError
+        If no candidate is a score of this detector.
     """
     table = select(manifest, partition, ["validation"])
-    scores = {candidate.name: candidate for candidate in scoring.candidates}
-    return _score(vae_weights, images, table, {PUBLISHED: MeanSquaredError(), **scores}, plan)
+    candidates = scoring.of(detector_of(network_weights))
+    scores: dict[str, Score] = {}
+    for candidate in candidates:
+        scores |= _in_use(candidate)
+    return _score(network_weights, images, table, scores, plan)
 
 
 def choose_score(validation_scores: pd.DataFrame, scoring: Scoring, report: Report) -> dict[str, Any]:
@@ -188,7 +79,7 @@ def choose_score(validation_scores: pd.DataFrame, scoring: Scoring, report: Repo
         ``name`` and ``score`` (its parameters), ``reason``, and ``validation`` with the ROC-AUC of each.
     """
     is_crack = (validation_scores["label"] == "crack").to_numpy()
-    names = [candidate.name for candidate in scoring.candidates]
+    names = [candidate.name for candidate in scoring.candidates if candidate.name in validation_scores]
     found = {
         name: detection_metrics(
             is_crack,
@@ -198,7 +89,7 @@ def choose_score(validation_scores: pd.DataFrame, scoring: Scoring, report: Repo
             resamples=max(report.resamples, 200),
             seed=report.seed,
         )
-        for name in dict.fromkeys([*names, PUBLISHED, BASELINE])
+        for name in _reported(validation_scores, *names)
     }
     measured = {name: (metrics["roc_auc"], metrics["roc_auc_ci95"]) for name, metrics in found.items()}
     if scoring.use != "auto":
@@ -246,12 +137,12 @@ def choose_thresholds(
         sound = sound.drop(columns=["image_id", "path", "label", "role"]).groupby("group", as_index=False).max()
     return {
         name: threshold_rules.choose(sound[name].to_numpy(np.float64), rule=threshold.rule, level=threshold.level)
-        for name in dict.fromkeys([str(score_choice["name"]), PUBLISHED, BASELINE])
+        for name in _reported(validation_scores, str(score_choice["name"]))
     }
 
 
 def score_test(
-    vae_weights: Weights,
+    network_weights: Weights,
     images: ImageStack,
     manifest: pd.DataFrame,
     partition: pd.DataFrame,
@@ -260,7 +151,7 @@ def score_test(
 ) -> pd.DataFrame:
     """Score the images of the internal and the external set; the table is that of :func:`score_validation`."""
     table = select(manifest, partition, list(SETS.values()))
-    return _score(vae_weights, images, table, _in_use(score_choice["score"]), plan)
+    return _score(network_weights, images, table, _in_use(score_named(score_choice["score"])), plan)
 
 
 def measure(
@@ -299,7 +190,7 @@ def list_predictions(
 
 
 def pack_detector(
-    vae_weights: Weights,
+    network_weights: Weights,
     score_choice: Mapping[str, Any],
     thresholds: Mapping[str, float],
     threshold: Threshold,
@@ -307,14 +198,14 @@ def pack_detector(
 ) -> Weights:
     """Put everything that a prediction needs into one object: weights, preparation, score, threshold."""
     facts = {
-        **vae_weights.facts,
+        **network_weights.facts,
         "name": score_choice["name"],
         "score": score_choice["score"],
         "thresholds": dict(thresholds),
         "threshold_rule": threshold.model_dump(mode="json"),
         "plan": plan.model_dump(mode="json"),
     }
-    return Weights(vae_weights.tensors, facts)
+    return Weights(network_weights.tensors, facts)
 
 
 def read_preparation(detector: Weights) -> Image:
@@ -324,7 +215,7 @@ def read_preparation(detector: Weights) -> Image:
 
 def score_new(detector: Weights, images: ImageStack, manifest: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Score every image of a manifest with a trained detector; the table is that of :func:`score_validation`."""
-    return _score(detector, images, manifest.assign(role="new"), _in_use(detector.facts["score"]), plan)
+    return _score(detector, images, manifest.assign(role="new"), _in_use(score_named(detector.facts["score"])), plan)
 
 
 def measure_evaluation(new_scores: pd.DataFrame, detector: Weights, report: Report) -> dict[str, Any]:
@@ -356,21 +247,21 @@ def track_metrics(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {name: {"value": value, "step": 0} for name, value in flat.items()}
 
 
-def build_network(weights: Weights) -> ConvVAE:
-    """Rebuild the network that some weights belong to."""
-    network = ConvVAE(**weights.facts["network"])
-    network.load_state_dict(weights.tensors)
-    return network
-
-
 def score_named(parameters: Mapping[str, Any]) -> Score:
     """Rebuild a score from its parameters."""
     return TypeAdapter[Score](Score).validate_python(parameters)
 
 
-def _in_use(parameters: Mapping[str, Any]) -> dict[str, Score]:
-    chosen = score_named(parameters)
-    return {chosen.name: chosen, PUBLISHED: MeanSquaredError()}
+def _in_use(chosen: Score) -> dict[str, Score]:
+    """Give a score and, where there is something that it can be computed from, the published one."""
+    published = MeanSquaredError()
+    beside = {PUBLISHED: published} if published.detector == chosen.detector else {}
+    return beside | {chosen.name: chosen}
+
+
+def _reported(known: Container[str], *names: str) -> list[str]:
+    """Give some names of scores, and those that are always reported, where they are known."""
+    return [name for name in dict.fromkeys([*names, PUBLISHED, BASELINE]) if name in known]
 
 
 def _score(
@@ -379,10 +270,10 @@ def _score(
     columns: dict[str, list[torch.Tensor]] = {name: [] for name in (*scores, BASELINE)}
     done, started = 0, time.monotonic()
     said = started
-    for seen, expected in reconstruct(build_network(weights), images, rows_of(table), plan):
+    for seen, answer in answers(build_network(weights), images, rows_of(table), plan):
         with torch.inference_mode():
             for name, score in scores.items():
-                columns[name].append(score(seen, expected).cpu())
+                columns[name].append(score(seen, answer).cpu())
             columns[BASELINE].append(contrast(seen).cpu())
         done += len(seen)
         now = time.monotonic()
@@ -411,7 +302,7 @@ def _measure(
             if len(table)
         }
 
-    others = [] if chosen == PUBLISHED else [PUBLISHED]
+    others = [name for name in _reported(thresholds) if name not in (chosen, BASELINE)]
     return {
         "score": chosen,
         "threshold": thresholds[chosen],

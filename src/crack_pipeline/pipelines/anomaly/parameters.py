@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from crack_pipeline.evaluation.scores import BASELINE, Score
+from crack_pipeline.imaging.simulation import Simulation
+from crack_pipeline.pipelines.segmentation.parameters import Network, Training
 
 
 class _Strict(BaseModel):
@@ -37,10 +39,29 @@ class VAE(_Strict):
     seed: int = Field(0, ge=0, description="of the initial weights, the order of the images and the noise")
 
 
+class Detector(RootModel[Literal["vae", "simulated"]]):
+    """What a photograph is compared with: what an autoencoder expects of sound concrete, or simulated cracks."""
+
+    root: Literal["vae", "simulated"] = "vae"
+
+
+class Simulated(_Strict):
+    """The segmenter that learns from cracks simulated on the sound images, and its training."""
+
+    simulation: Simulation = Field(default_factory=lambda: Simulation.model_validate({}))
+    network: Network = Field(default_factory=lambda: Network.model_validate({"name": "unet"}))
+    training: Training = Field(
+        default_factory=lambda: Training.model_validate({}), description="its crop is that of the images"
+    )
+
+
 class Scoring(_Strict):
     """Which scores are tried, and which one decides."""
 
-    candidates: tuple[Score, ...] = Field(min_length=1, description="scores; the earlier, the more it is preferred")
+    candidates: tuple[Score, ...] = Field(
+        min_length=1,
+        description="scores; the earlier, the more it is preferred. Those of another detector are passed over",
+    )
     use: str = Field(
         "auto",
         description="name of a candidate; auto: the earliest that is about as good as the best on validation data",
@@ -54,6 +75,25 @@ class Scoring(_Strict):
         if self.use not in ("auto", *names):
             raise ValueError(f"use is {self.use!r}; it takes auto or one of {names}")
         return self
+
+    def of(self, detector: Detector) -> tuple[Score, ...]:
+        """Give the candidates that a detector can be scored with.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or the one to be used is that of another detector.
+        """
+        found = tuple(candidate for candidate in self.candidates if candidate.detector == detector.root)
+        names = [candidate.name for candidate in found]
+        if not names:
+            raise ValueError(f"none of anomaly.scoring.candidates is a score of the detector {detector.root}")
+        if self.use not in ("auto", *names):
+            raise ValueError(
+                f"anomaly.scoring.use is {self.use}, a score of another detector: with the detector {detector.root} it "
+                f"takes auto or one of {names}"
+            )
+        return found
 
     def named(self, name: str) -> Score:
         """Give the candidate of that name; StopIteration if there is none."""

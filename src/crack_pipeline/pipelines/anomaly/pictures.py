@@ -18,16 +18,18 @@ from crack_pipeline.evaluation.metrics import metrics_table
 from crack_pipeline.evaluation.scores import BASELINE
 from crack_pipeline.imaging.stack import ImageStack
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.anomaly.nodes import PUBLISHED, SETS, build_network, score_named
+from crack_pipeline.pipelines.anomaly.nodes import PUBLISHED, SETS, score_named
 from crack_pipeline.pipelines.anomaly.parameters import Report
+from crack_pipeline.pipelines.anomaly.training import build_network, detector_of
+from crack_pipeline.training.answers import answers
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.reconstruction import reconstruct
 
-COLUMNS = ("photograph", "expected", "error map")
+EXPECTED = ("photograph", "expected", "error map")
+LIKELY = ("photograph", "probability of a crack")
 
 
 def draw_training_curves(training_history: pd.DataFrame) -> Figure:
-    """Draw loss, reconstruction error and divergence of every epoch."""
+    """Draw the losses of every epoch, and what they are made of."""
     return figures.training_curves(training_history, units={"kl": "nats", "reconstruction": "mean squared error"})
 
 
@@ -112,7 +114,7 @@ def draw_error_maps(
     for rank in range(0, len(table), plan.batch_size):
         part = table.iloc[rank : rank + plan.batch_size]
         for offset, sample in enumerate(_samples(part, detector, images, plan), start=rank + 1):
-            figure = figures.image_grid([sample], COLUMNS, heat_columns={2}, heat_unit=name)
+            figure = figures.image_grid([sample], **_columns(detector))
             yield {f"{offset:05d}_{part['image_id'].iloc[offset - rank - 1]}": figure}
 
 
@@ -171,7 +173,7 @@ def _renamed(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _roc(table: pd.DataFrame, name: str, thresholds: Mapping[str, float]) -> Figure:
-    names = dict.fromkeys([name, PUBLISHED, BASELINE])
+    names = [known for known in dict.fromkeys([name, PUBLISHED, BASELINE]) if known in thresholds]
     return detection_figures.roc_curves(
         {n: _renamed(table, n) for n in names}, thresholds={n: thresholds[n] for n in names}, dashed={BASELINE}
     )
@@ -180,12 +182,21 @@ def _roc(table: pd.DataFrame, name: str, thresholds: Mapping[str, float]) -> Fig
 def _grid(title: str, table: pd.DataFrame, detector: Weights, images: ImageStack, plan: Plan) -> Figure:
     return figures.image_grid(
         _samples(table, detector, images, plan),
-        COLUMNS,
         title=title,
-        heat_columns={2},
-        heat_unit=detector.facts["name"],
         across=2,
+        **_columns(detector),
     )
+
+
+def _columns(detector: Weights) -> dict[str, Any]:
+    if _expects(detector):
+        return {"columns": EXPECTED, "heat_columns": {2}, "heat_unit": detector.facts["name"]}
+    return {"columns": LIKELY, "heat_columns": {1}, "heat_unit": "probability", "heat_range": (0.0, 1.0)}
+
+
+def _expects(detector: Weights) -> bool:
+    """Say whether a detector answers with what it expects to see, rather than with where it sees a crack."""
+    return detector_of(detector).root == "vae"
 
 
 def _samples(table: pd.DataFrame, detector: Weights, images: ImageStack, plan: Plan) -> list[figures.Sample]:
@@ -195,13 +206,14 @@ def _samples(table: pd.DataFrame, detector: Weights, images: ImageStack, plan: P
     score, threshold = score_named(detector.facts["score"]), detector.facts["thresholds"][name]
     samples: list[figures.Sample] = []
     rows = table["row"].to_numpy(np.int64)
-    for seen, expected in reconstruct(build_network(detector), images, rows, plan):
+    for seen, answer in answers(build_network(detector), images, rows, plan):
         with torch.inference_mode():
-            maps = interpolate(score.map(seen, expected), size=seen.shape[-2:], mode="bilinear").cpu()
-        for photograph, reconstruction, error in zip(_pixels(seen), _pixels(expected), maps[:, 0], strict=True):
+            maps = interpolate(score.map(seen, answer), size=seen.shape[-2:], mode="bilinear").cpu()
+        shown = [_pixels(seen), *([_pixels(answer)] if _expects(detector) else [])]
+        for *pictures, error in zip(*shown, maps[:, 0], strict=True):
             entry = table.iloc[len(samples)]
             text = detection_figures.caption(str(entry["path"]), float(entry[name]), threshold)
-            samples.append(figures.Sample([photograph, reconstruction, error.numpy()], text))
+            samples.append(figures.Sample([*pictures, error.numpy()], text))
     return samples
 
 

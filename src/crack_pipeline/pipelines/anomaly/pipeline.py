@@ -8,7 +8,6 @@ from kedro.pipeline import Node, Pipeline
 
 from crack_pipeline.pipelines import ingestion
 from crack_pipeline.pipelines.anomaly.nodes import (
-    check_network,
     choose_score,
     choose_thresholds,
     fingerprint_data,
@@ -22,7 +21,6 @@ from crack_pipeline.pipelines.anomaly.nodes import (
     score_test,
     score_validation,
     track_metrics,
-    train_vae,
 )
 from crack_pipeline.pipelines.anomaly.pictures import (
     draw_error_maps,
@@ -35,6 +33,7 @@ from crack_pipeline.pipelines.anomaly.pictures import (
     summarise_evaluation,
     summarise_predictions,
 )
+from crack_pipeline.pipelines.anomaly.training import check_network, train_detector
 from crack_pipeline.pipelines.steps import resolve_plan
 
 COMPUTE = "params:compute"
@@ -46,7 +45,12 @@ def create_pipeline(**_: Any) -> Pipeline:
     prepared = ["images", "manifest", "partition"]
     detection = [
         Node(resolve_plan, COMPUTE, "plan", name="resolve_plan"),
-        Node(check_network, ["params:image", "params:vae"], "checked_vae", name="check_network"),
+        Node(
+            check_network,
+            ["params:image", "params:detector", "params:vae", "params:simulated", "params:scoring"],
+            "network",
+            name="check_network",
+        ),
         Node(
             fingerprint_data,
             ["manifest", "partition", "params:image"],
@@ -54,15 +58,15 @@ def create_pipeline(**_: Any) -> Pipeline:
             name="fingerprint_data",
         ),
         Node(
-            train_vae,
-            [*prepared, "data_fingerprint", "params:image", "checked_vae", "plan", "checkpoints"],
-            ["vae_weights", "training_history"],
-            name="train_vae",
+            train_detector,
+            [*prepared, "data_fingerprint", "params:image", "network", "plan", "checkpoints"],
+            ["network_weights", "training_history"],
+            name="train_detector",
             tags="training",
         ),
         Node(
             score_validation,
-            ["vae_weights", *prepared, "params:scoring", "plan"],
+            ["network_weights", *prepared, "params:scoring", "plan"],
             "validation_scores",
             name="score_validation",
         ),
@@ -80,13 +84,13 @@ def create_pipeline(**_: Any) -> Pipeline:
         ),
         Node(
             pack_detector,
-            ["vae_weights", "score_choice", "thresholds", "params:threshold", "plan"],
+            ["network_weights", "score_choice", "thresholds", "params:threshold", "plan"],
             "detector",
             name="pack_detector",
         ),
         Node(
             score_test,
-            ["vae_weights", *prepared, "score_choice", "plan"],
+            ["network_weights", *prepared, "score_choice", "plan"],
             "test_scores",
             name="score_test",
         ),

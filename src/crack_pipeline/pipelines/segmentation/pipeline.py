@@ -71,7 +71,7 @@ def create_pipeline(**_: Any) -> Pipeline:
         Node(fingerprint_data, [*prepared, "params:image"], "data_fingerprint", name="fingerprint_data"),
         Node(
             prepare_admixture,
-            [*prepared, "initial_weights", "params:synthetic", "params:training"],
+            [*prepared, "initial_weights", "params:synthetic", "params:training", "learned_generator"],
             "admixture",
             name="prepare_admixture",
         ),

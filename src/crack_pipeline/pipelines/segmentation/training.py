@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,7 @@ from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Net
 from crack_pipeline.pipelines.simulating import NOTHING, Admixture, Synthetic, simulated_squares
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, rows_of, select
 from crack_pipeline.training.compute import Plan
+from crack_pipeline.training.learned_squares import unpack
 from crack_pipeline.training.segmenting import Tiles, check_tiles
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def create_network(
     network: Network,
     encoder_weights: EncoderWeights,
     training: Training,
-    pretrained: Pretrained,
+    pretrained: Pretrained | None = None,
     tiles: Tiles | None = None,
 ) -> Weights:
     """Create the network with the weights that its training begins with, before any photograph is read.
@@ -58,7 +59,7 @@ def create_network(
     training
         Its seed decides the random weights.
     pretrained
-        Where weights of encoders come from.
+        Where weights of encoders come from; needed where there are to be any.
     tiles
         In which photographs will go through the network; None if they will not.
 
@@ -79,7 +80,7 @@ def create_network(
     segmenter = create_segmenter(options)
     if tiles is not None:
         check_tiles(tiles, segmenter.stride)
-    if weights != "none":
+    if weights != "none" and pretrained is not None:
         encoder = getattr(options, "encoder", "")
         tensors = pretrained.fetch(encoder, weights) if encoder else {}
         load_encoder(segmenter, tensors or {}, weights)
@@ -103,29 +104,55 @@ def prepare_admixture(
     initial_weights: Weights,
     synthetic: Synthetic,
     training: Training,
+    learned_generator: Callable[[], Weights],
 ) -> Admixture:
     """Prepare the synthetic squares that are mixed into a training.
+
+    Parameters
+    ----------
+    images, manifest, partition, initial_weights, training
+        As for :func:`train_segmenter`.
+    synthetic
+        How many, and where they come from.
+    learned_generator
+        Loads a generator that the pipeline ``synthesis`` has trained.
 
     Raises
     ------
     ValueError
-        If there is no place for them.
+        If there is no place for simulated cracks, or the learned pictures are not what the network learns from.
     """
     if not synthetic.share:
         return NOTHING
     rows = rows_of(select(manifest, partition, ["train"]))
     crop = _crop(images, rows, training.crop, int(rebuild(initial_weights).stride))
-    squares = simulated_squares(
-        images,
-        manifest,
-        partition,
-        synthetic.simulation,
-        role="train",
-        size=crop,
-        seed=training.seed,
-        sound=False,
+    identity = {"synthetic": synthetic.model_dump(mode="json")}
+    if synthetic.generator == "learned":
+        weights = learned_generator()
+        squares = unpack(weights)
+        form = {"size": crop, "image_channels": initial_weights.facts["network"]["in_channels"], "masks": True}
+        for name, wanted in form.items():
+            found = weights.facts["network"][name]
+            if found != wanted:
+                raise ValueError(
+                    f"the learned generator has {name} {found}, and {wanted} is needed among crops of {crop} px: train "
+                    "it that way (kedro run --pipeline synthesis), or change segmentation.training.crop"
+                )
+        return Admixture(synthetic.share, squares, {**identity, "generator": weights.fingerprint()})
+    return Admixture(
+        synthetic.share,
+        simulated_squares(
+            images,
+            manifest,
+            partition,
+            synthetic.simulation,
+            role="train",
+            size=crop,
+            seed=training.seed,
+            sound=False,
+        ),
+        identity,
     )
-    return Admixture(synthetic.share, squares, {"synthetic": synthetic.model_dump(mode="json")})
 
 
 def train_segmenter(

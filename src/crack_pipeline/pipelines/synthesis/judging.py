@@ -14,9 +14,10 @@ from crack_pipeline.evaluation.generated import density_and_coverage, wilson_int
 from crack_pipeline.imaging.copies import find_nearest
 from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.synthesis.nodes import Pictures, picture_seed, unpack
+from crack_pipeline.pipelines.synthesis.nodes import Pictures, picture_seed
 from crack_pipeline.pipelines.synthesis.parameters import Judging
 from crack_pipeline.training.compute import Plan
+from crack_pipeline.training.learned_squares import unpack
 from crack_pipeline.training.random_features import random_features
 from crack_pipeline.training.telling_apart import tell_apart
 

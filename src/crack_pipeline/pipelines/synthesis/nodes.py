@@ -21,7 +21,7 @@ from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, rows_of, select
 from crack_pipeline.pipelines.synthesis.parameters import Generator, Sampling
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.learned_squares import LearnedSquares, Prior, fit_prior, normal_prior
+from crack_pipeline.training.learned_squares import LearnedSquares, fit_prior, normal_prior, rebuild, unpack
 
 if TYPE_CHECKING:
     from crack_pipeline.training.crops import Source
@@ -205,24 +205,6 @@ def fit_latent_prior(network_weights: Weights, train_pictures: Pictures, samplin
     tensors = {f"network.{name}": tensor for name, tensor in network_weights.tensors.items()}
     tensors |= {f"prior.{name}": torch.from_numpy(getattr(prior, name)) for name in ("weights", "means", "deviations")}
     return Weights(tensors, {**network_weights.facts, "sampling": sampling.model_dump()})
-
-
-def unpack(generator: Weights) -> LearnedSquares:
-    """Give what draws pictures from a packed generator."""
-    parts: dict[str, dict[str, Any]] = {"network": {}, "prior": {}}
-    for name, tensor in generator.tensors.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor
-    network = rebuild(Weights(parts["network"], generator.facts))
-    prior = Prior(**{name: tensor.numpy() for name, tensor in parts["prior"].items()})
-    return LearnedSquares(network, prior, generator.facts["network"]["size"])
-
-
-def rebuild(weights: Weights) -> PictureVAE:
-    """Rebuild the network that some weights belong to."""
-    network = PictureVAE(**weights.facts["network"])
-    network.load_state_dict(weights.tensors)
-    return network.eval()
 
 
 @torch.inference_mode()

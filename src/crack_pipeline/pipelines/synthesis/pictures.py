@@ -13,9 +13,9 @@ from crack_pipeline.evaluation.segmentation_figures import outline
 from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.models.picture_vae import PictureVAE
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.synthesis.nodes import Pictures, encode, picture_seed, rebuild, unpack
+from crack_pipeline.pipelines.synthesis.nodes import Pictures, encode, picture_seed
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.learned_squares import as_pictures
+from crack_pipeline.training.learned_squares import as_pictures, rebuild, unpack
 
 _REBUILT, _SAMPLES, _WALKS, _STEPS, _COPIES = 18, 48, 6, 9, 12
 _CELL = 1.15
