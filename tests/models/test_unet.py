@@ -86,6 +86,34 @@ def test_patches_give_each_of_their_pixels_a_logit_of_its_own():
     assert logits[0, 0, 4:8, 4:8].unique().numel() == 16
 
 
+@pytest.mark.parametrize("upsampling", ["nearest", "transposed", "bilinear"])
+@pytest.mark.parametrize(
+    ("levels", "convolutions", "kernel", "patch"),
+    [(1, 2, 3, 1), (3, 2, 3, 1), (3, 1, 5, 2), (4, 2, 3, 2), (2, 3, 7, 4)],
+)
+def test_a_pixel_depends_on_nothing_beyond_the_reach(levels, convolutions, kernel, patch, upsampling):
+    network = UNet(
+        levels=levels,
+        convolutions=convolutions,
+        kernel=kernel,
+        patch=patch,
+        upsampling=upsampling,
+        base_channels=2,
+        normalisation="none",
+        activation="elu",
+    ).double()
+    stride = network.stride
+    middle = math.ceil((network.reach + 1) / stride) * stride
+    images = torch.rand(1, 3, stride, 2 * middle + stride, dtype=torch.float64, requires_grad=True)
+    logits = network(images)[0, 0]
+    # From the first pixel of a cell of the pooling grid to the left, from the last one to the right
+    (left,) = torch.autograd.grad(logits[:, middle].sum(), images, retain_graph=True)
+    (right,) = torch.autograd.grad(logits[:, middle + stride - 1].sum(), images)
+    for seen, distance in ((left, middle), (right.flip(-1), middle)):
+        first = int(seen.abs().sum((0, 1, 2)).nonzero()[0])
+        assert distance - network.reach <= first <= distance - network.reach + 2 * stride
+
+
 def test_images_are_standardised_inside():
     network = UNet(levels=1, base_channels=4, normalisation="none").eval()
     seen = []

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn.functional import interpolate, max_pool2d, pad
 
+from crack_pipeline.models.unet import UNet
 from crack_pipeline.training import segmenting
 from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.segmenting import Tiles, bands, probabilities
@@ -106,7 +107,7 @@ def test_the_halo_is_needed(plan):
 )
 def test_tiles_lie_on_the_grid_and_cover_the_side_once(length, stride, halo, blend, spare):
     size = 2 * halo + 3 * blend + 5 * stride + 16 + spare
-    axis = segmenting._axis(length, stride, Tiles(size=size, halo=halo, blend=blend))
+    axis = segmenting._axis(length, segmenting._Cut(size, halo, blend, stride))
     starts, stops = zip(*axis.windows, strict=True)
     assert starts[0] == 0
     assert stops[-1] == length
@@ -214,10 +215,19 @@ def test_what_fits_goes_through_whole_and_the_rest_in_tiles_of_one_size(plan):
     assert network.shapes == [(2, 3, 50, 288), (1, 3, 50, 288), (1, 3, 50, 280)]
 
 
-def test_the_default_tiles_of_a_hundred_megapixels_overlap_little():
-    for stride in (16, 32):
-        axis = segmenting._axis(10_000, stride, Tiles())
-        assert (sum(stop - start for start, stop in axis.windows) / 10_000) ** 2 < 1.27
+@pytest.mark.parametrize("patch", [1, 2])
+def test_the_default_tiles_of_a_hundred_megapixels_overlap_little(patch):
+    cut = segmenting._cut(Tiles(), UNet(levels=5, base_channels=1, upsampling="nearest", patch=patch))
+    axis = segmenting._axis(10_000, cut)
+    assert (sum(stop - start for start, stop in axis.windows) / 10_000) ** 2 < 1.25
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "transposed", "bilinear"])
+def test_the_default_halo_is_as_far_as_the_network_looks(plan, upsampling):
+    network = UNet(levels=3, base_channels=2, upsampling=upsampling, patch=2, prior=0.5)
+    image = photograph(50, 500)
+    tiles = Tiles(size=200, blend=3)
+    np.testing.assert_allclose(probabilities(network, image, plan, tiles), whole(network, image, plan), atol=1e-6)
 
 
 def test_the_network_runs_at_the_precision_of_the_plan_and_in_evaluation_mode(plan):

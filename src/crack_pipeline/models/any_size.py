@@ -20,14 +20,27 @@ class AnySize(nn.Module, ABC):
     stride
         The network takes images whose sides are multiples of it; others are padded below and on the right by
         repeating their last row and column.
+    reach
+        How far from a pixel, in px, lies the last one that has a say in its logit; None: not known.
+    patch
+        Side of the squares, in px, that its first level takes for one pixel each.
     mean, deviation
         One value for all channels or one a channel: what the network expects to be subtracted from images in
         [0, 1], and to divide them by.
     """
 
-    def __init__(self, in_channels: int, stride: int, mean: Sequence[float], deviation: Sequence[float]) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        stride: int,
+        mean: Sequence[float],
+        deviation: Sequence[float],
+        *,
+        reach: int | None = None,
+        patch: int = 1,
+    ) -> None:
         super().__init__()
-        self.in_channels, self.stride = in_channels, stride
+        self.in_channels, self.stride, self.reach, self.patch = in_channels, stride, reach, patch
         scale = 1 / torch.tensor(deviation).view(1, -1, 1, 1)
         self._scale: Tensor
         self._shift: Tensor

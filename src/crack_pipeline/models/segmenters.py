@@ -34,8 +34,10 @@ class UNetOptions(_Options):
     """The project's own U-Net."""
 
     name: Literal["unet"] = "unet"
-    levels: int = Field(default=5, ge=1, le=8, description="resolutions, the full one included")
-    base_channels: int = Field(default=24, ge=1, le=512, description="at full resolution; they double with every level")
+    levels: int = Field(default=5, ge=1, le=8, description="resolutions, the first one included")
+    base_channels: int = Field(
+        default=24, ge=1, le=512, description="at the first resolution; they double with every level"
+    )
     max_channels: int = Field(default=512, ge=1, le=4096, description="the most that the channels double to")
     convolutions: int = Field(default=2, ge=1, le=4, description="per level, on the way down and again on the way up")
     kernel: Literal[3, 5, 7, 9, 11] = Field(default=3, description="side of the convolution kernels, in px")

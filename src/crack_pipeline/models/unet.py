@@ -41,9 +41,9 @@ class UNet(AnySize):
     in_channels
         1 (grey) or 3 (colour).
     levels
-        Resolutions, the full one included; each is half of the one before it.
+        Resolutions, the first one included; each is half of the one before it.
     base_channels
-        At full resolution; they double with every level.
+        At the first resolution; they double with every level.
     max_channels
         The most that they double to.
     convolutions
@@ -115,7 +115,8 @@ class UNet(AnySize):
         ):
             if value not in get_args(choices):
                 raise ValueError(f"{name} is {value!r}; it takes {', '.join(get_args(choices))}")
-        super().__init__(in_channels, patch * 2 ** (levels - 1), [MEAN], [DEVIATION])
+        reach = patch * _reach(levels, convolutions * (kernel // 2), interpolated=upsampling == "bilinear")
+        super().__init__(in_channels, patch * 2 ** (levels - 1), [MEAN], [DEVIATION], reach=reach, patch=patch)
 
         def block(before: int, after: int) -> nn.Sequential:
             layers: list[nn.Module] = []
@@ -164,6 +165,16 @@ def expect(head: nn.Conv2d, share: float) -> None:
     """Set the bias of the convolution that gives the logits to the log-odds of this share of crack pixels."""
     assert head.bias is not None
     nn.init.constant_(head.bias, math.log(share / (1 - share)))
+
+
+def _reach(levels: int, radius: int, *, interpolated: bool) -> int:
+    """Give how far from a pixel the last one lies that it depends on; ``radius`` is that of a level's convolutions."""
+    reach = radius * (2 ** (levels - 1) - 1) + radius * 2 ** (levels - 1)
+    for level in reversed(range(levels - 1)):
+        # A pixel of this level takes what the whole pixel of the lower one knows.
+        lower = 2 ** (level + 1)
+        reach = -(-reach // lower) * lower + (lower if interpolated else 0) + radius * 2**level
+    return reach
 
 
 def _normalisation(kind: Normalisation, channels: int) -> list[nn.Module]:

@@ -139,12 +139,12 @@ def unpack(generator: Weights) -> LearnedSquares:
     for name, tensor in generator.tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
-    network = rebuild(Weights(parts["network"], generator.facts))
+    network = rebuild_generator(Weights(parts["network"], generator.facts))
     prior = Prior(**{name: tensor.numpy() for name, tensor in parts["prior"].items()})
     return LearnedSquares(network, prior, generator.facts["network"]["size"])
 
 
-def rebuild(weights: Weights) -> PictureVAE:
+def rebuild_generator(weights: Weights) -> PictureVAE:
     """Rebuild the network that some weights belong to."""
     network = PictureVAE(**weights.facts["network"])
     network.load_state_dict(weights.tensors)

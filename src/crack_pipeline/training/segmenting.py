@@ -28,6 +28,7 @@ from crack_pipeline.training.compute import Plan
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_REPORTS = 10.0
+_SIZE, _HALO = 2048, 96
 _PIXELS_PER_IMAGE = 128**2
 """A plan counts its batch in images of this size."""
 _TURNS = tuple(product((False, True), repeat=3))
@@ -39,12 +40,18 @@ class Tiles(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    size: int = Field(
-        4096,
+    size: int | None = Field(
+        None,
         ge=16,
-        description="largest side of a tile, px; memory grows with its square. What fits goes through whole",
+        description="largest side of a tile, px; memory grows with its square. What fits goes through whole. Null: "
+        f"{_SIZE} px, or as many patches of a network that takes patches for pixels",
     )
-    halo: int = Field(192, ge=0, description="px at inner edges of a tile that are computed and not used")
+    halo: int | None = Field(
+        None,
+        ge=0,
+        description="px at inner edges of a tile that are computed and not used; null: as far as the network looks, or "
+        f"{_HALO} px where it does not say how far that is",
+    )
     blend: int = Field(16, ge=1, description="px beyond the halo over which one tile fades into the next")
     augmentations: Literal[1, 2, 4, 8] = Field(
         1,
@@ -52,15 +59,41 @@ class Tiles(BaseModel):
     )
 
 
-def check_tiles(tiles: Tiles, stride: int) -> None:
+def check_tiles(tiles: Tiles, network: nn.Module) -> None:
     """Raise ValueError if tiles are too small for their halo and blend and the stride of a network."""
-    # Fades of one tile must not meet, also where the grid moves them together.
-    smallest = _overlap(tiles, stride) + 2 * _up(tiles.blend + stride, stride)
-    if tiles.size < smallest:
-        raise ValueError(
-            f"tiles.size is {tiles.size} px; with a halo of {tiles.halo} px, a blend of {tiles.blend} px and a network "
-            f"of stride {stride} it must be at least {smallest} px"
-        )
+    _cut(tiles, network).check()
+
+
+class _Cut(NamedTuple):
+    """How photographs are cut for one network."""
+
+    size: int
+    halo: int
+    blend: int
+    stride: int
+
+    @property
+    def overlap(self) -> int:
+        """Px that neighbouring tiles share."""
+        return _up(2 * self.halo + self.blend, self.stride)
+
+    def check(self) -> None:
+        """See `check_tiles`."""
+        # Fades of one tile must not meet, also where the grid moves them together.
+        smallest = self.overlap + 2 * _up(self.blend + self.stride, self.stride)
+        if self.size < smallest:
+            raise ValueError(
+                f"tiles.size is {self.size} px; with a halo of {self.halo} px, a blend of {self.blend} px and a "
+                f"network of stride {self.stride} it must be at least {smallest} px"
+            )
+
+
+def _cut(tiles: Tiles, network: nn.Module) -> _Cut:
+    stride = _stride(network)
+    reach = getattr(network, "reach", None)
+    halo = (_HALO if reach is None else _up(reach, stride)) if tiles.halo is None else tiles.halo
+    size = _SIZE * getattr(network, "patch", 1) if tiles.size is None else tiles.size
+    return _Cut(size, halo, tiles.blend, stride)
 
 
 class _Axis(NamedTuple):
@@ -114,7 +147,8 @@ def bands(
     ----------
     network
         From float images (N, C, H, W) in [0, 1], of any size, to logits (N, 1, H, W); its ``stride`` is the side, in
-        px, of the grid that its pooling lies on. Moved to the plan's device.
+        px, of the grid that its pooling lies on, its ``reach``, if it has one, how far it looks, and its ``patch`` what
+        it takes for one pixel. Moved to the plan's device.
     photograph
         (H, W) or (H, W, C) uint8, of any size from 1 × 1 px.
     plan
@@ -184,8 +218,9 @@ class _Looking:
         self._image = _checked(network, photograph)
         self._network = network.to(plan.device).to(memory_format=torch.channels_last).eval()
         self._plan, self._tiles = plan, tiles
-        self._stride = _stride(network)
-        self.rows, self._columns = (_axis(length, self._stride, tiles) for length in self._image.shape[:2])
+        cut = _cut(tiles, network)
+        self._stride = cut.stride
+        self.rows, self._columns = (_axis(length, cut) for length in self._image.shape[:2])
         self._views = _TURNS[: tiles.augmentations]
         self._progress = _Progress(
             self._image.shape[0] * self._image.shape[1],
@@ -265,19 +300,19 @@ def _forward(network: nn.Module, batch: Tensor, plan: Plan) -> Tensor:
     return torch.cat([_forward(network, part, plan) for part in (batch[:half], batch[half:])])
 
 
-def _axis(length: int, stride: int, tiles: Tiles) -> _Axis:
+def _axis(length: int, cut: _Cut) -> _Axis:
     """Cut one side into the fewest tiles, all of one size that is no larger than needed."""
-    if length <= tiles.size:
+    if length <= cut.size:
         return _Axis(length, [(0, length)], [])
-    check_tiles(tiles, stride)
-    overlap = _overlap(tiles, stride)
-    largest, whole = tiles.size // stride * stride, _up(length, stride)
+    cut.check()
+    stride, overlap, blend = cut.stride, cut.overlap, cut.blend
+    largest, whole = cut.size // stride * stride, _up(length, stride)
     number = math.ceil((whole - overlap) / (largest - overlap))
     side = _up(math.ceil((whole + (number - 1) * overlap) / number), stride)
     starts = [tile * (whole - side) // stride // (number - 1) * stride for tile in range(number)]
     windows = [(start, min(start + side, length)) for start in starts]
     middles = [(before[1] + after[0]) // 2 for before, after in pairwise(windows)]
-    fades = [(middle - tiles.blend // 2, middle - tiles.blend // 2 + tiles.blend) for middle in middles]
+    fades = [(middle - blend // 2, middle - blend // 2 + blend) for middle in middles]
     return _Axis(length, windows, fades)
 
 
@@ -298,11 +333,6 @@ def _runs(windows: list[tuple[int, int]], at_once: int) -> Iterator[list[tuple[i
             run = []
         run.append(window)
     yield run
-
-
-def _overlap(tiles: Tiles, stride: int) -> int:
-    """Give the px that neighbouring tiles share."""
-    return _up(2 * tiles.halo + tiles.blend, stride)
 
 
 def _up(pixels: int, stride: int) -> int:

@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines import steps
-from crack_pipeline.pipelines.anomaly import nodes
+from crack_pipeline.pipelines.anomaly import nodes, pictures
 from crack_pipeline.pipelines.anomaly.parameters import Report, Scoring, Threshold
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.training.compute import Compute, Plan
@@ -215,6 +216,12 @@ class TestDetector:
         after = nodes.score_new(detector, images, manifest, plan).set_index("image_id").loc[before["image_id"]]
         for name in (RIDGE, MSE, BASELINE):
             np.testing.assert_allclose(after[name], before[name], rtol=1e-5)
+
+    def test_one_of_before_there_were_other_kinds_is_an_autoencoder(self, detector, images, manifest, plan, report):
+        old = Weights(detector.tensors, {name: fact for name, fact in detector.facts.items() if name != "detector"})
+        scores = nodes.score_new(old, images, manifest, plan)
+        pd.testing.assert_frame_equal(scores, nodes.score_new(detector, images, manifest, plan))
+        assert len(pictures.draw_examples(old, images, manifest, scores, plan, report)) == 4
 
     def test_it_carries_what_a_prediction_needs(self, detector, image, plan):
         assert nodes.read_preparation(detector) == image

@@ -140,9 +140,12 @@ class TestChecks:
         assert self.check(Image(size=96), "vae", simulated) == VAE()
 
     def test_images_smaller_than_two_cracks_are_refused(self, simulated):
-        with pytest.raises(ValueError, match=r"anomaly\.image\.size is 9; .* at least 10: raise it, or lower"):
-            self.check(Image(size=9), "simulated", simulated)
-        assert self.check(Image(size=10), "simulated", simulated) == simulated
+        with pytest.raises(ValueError, match=r"anomaly\.image\.size is 31; .* at least 32: raise it, or lower"):
+            self.check(Image(size=31), "simulated", simulated)
+        assert self.check(Image(size=32), "simulated", simulated) == simulated
+        wide = Simulated.model_validate(SIMULATED | {"simulation": {"width": [1.5, 20.2]}})
+        with pytest.raises(ValueError, match=r"cracks of up to 20\.2 px it must be at least 41"):
+            self.check(Image(size=40), "simulated", wide)
 
     @pytest.mark.parametrize(("kind", "use"), [("simulated", "mse"), ("vae", "likeliest_100px")])
     def test_a_score_of_another_detector_is_refused_before_anything_is_read(self, simulated, kind, use):

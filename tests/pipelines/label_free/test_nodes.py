@@ -163,14 +163,14 @@ def test_simulated_cracks_can_be_mixed_into_a_training_with_masks(prepared, plan
     assert nothing == NOTHING
 
 
-def generator(size=32, **options):
+def generator(size=32, learned_from=(), **options):
     """A packed generator, as the pipeline synthesis makes it."""
     facts = {"size": size, "image_channels": 3, "masks": True, "base_channels": 4, "latent": 4, "noisy": True} | options
     torch.manual_seed(0)
     tensors = {f"network.{name}": tensor for name, tensor in PictureVAE(**facts).state_dict().items()}
     prior = vars(normal_prior(4))
     tensors |= {f"prior.{name}": torch.from_numpy(values) for name, values in prior.items()}
-    return Weights(tensors, {"network": facts})
+    return Weights(tensors, {"network": facts, "learned_from": list(learned_from)})
 
 
 @pytest.fixture
@@ -186,10 +186,20 @@ def mix(prepared):
     return mixed
 
 
-def test_learned_pictures_can_be_mixed_into_a_training_with_masks(mix):
-    admixture = mix(generator())
-    images, masks = admixture.generator.squares(np.array([1, 2]), 32)
-    assert (images.shape, images.dtype, masks.shape) == ((2, 32, 32, 3), np.uint8, (2, 32, 32))
+def test_learned_pictures_can_be_mixed_into_a_training_with_masks(mix, prepared, plan, tmp_path):
+    images, manifest, partition = prepared
+    admixture = mix(generator(learned_from=partition.loc[partition["role"] == "train", "image_id"]))
+    network = Network.model_validate({"name": "unet", "levels": 2, "base_channels": 4})
+    initial = training.create_network(IMAGE, network, EncoderWeights("none"), TRAINING)
+    how = TRAINING.model_copy(update={"steps": 2, "steps_per_epoch": 1})
+    manifest = manifest.assign(crack_pixels=100)
+    plain, mixed = (
+        training.train_segmenter(
+            images, manifest, partition, {"fingerprint": ""}, initial, how, plan, tmp_path / name, what
+        )[0]
+        for name, what in (("plain", NOTHING), ("mixed", admixture))
+    )
+    assert any((one != mixed.tensors[name]).any() for name, one in plain.tensors.items())
     other = generator()
     other.tensors["prior.means"] += 1
     # A training that was interrupted must not go on with the pictures of another generator.
@@ -199,11 +209,19 @@ def test_learned_pictures_can_be_mixed_into_a_training_with_masks(mix):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"size": 64}, "has size 64, and 32 is needed among crops of 32 px"),
-        ({"image_channels": 1}, "has image_channels 1, and 3 is needed"),
-        ({"masks": False}, "has masks False, and True is needed"),
+        ({"size": 64}, "pictures of 64 px, and the crops have 32 px: set segmentation.training.crop to 64, or train"),
+        ({"image_channels": 1}, "does not draw in rgb: train another one with synthesis.image.mode=rgb"),
+        ({"masks": False}, "knows no masks: train another one with synthesis.image.masks=true"),
     ],
 )
 def test_a_generator_of_other_pictures_is_refused(mix, options, says):
     with pytest.raises(ValueError, match=says):
         mix(generator(**options))
+
+
+@pytest.mark.parametrize("role", ["validation", "test"])
+def test_a_generator_that_has_seen_what_is_to_judge_is_refused(mix, prepared, role):
+    _, _, partition = prepared
+    seen = partition.loc[partition["role"] == role, "image_id"]
+    with pytest.raises(ValueError, match=rf"that are here to judge what is learned \({len(seen)} {role}\)"):
+        mix(generator(learned_from=seen))

@@ -42,7 +42,7 @@ def test_every_environment_is_valid(pytestconfig, env):
 
 def test_the_published_systems_are_what_is_published(pytestconfig):
     tuned = configured(pytestconfig.rootpath, "paper")
-    assert (tuned["network"].root.levels, tuned["network"].root.kernel) == (6, 3)
+    assert (tuned["network"].root.levels, tuned["network"].root.kernel, tuned["network"].root.patch) == (6, 3, 1)
     assert (tuned["network"].root.activation, tuned["network"].root.slope) == ("leaky_relu", 0.375)
     assert tuned["network"].root.initialisation == "he_normal"
     assert tuned["synthetic"].share == 0
@@ -51,7 +51,7 @@ def test_the_published_systems_are_what_is_published(pytestconfig):
     assert [(term.kind, term.background, term.crack) for term in how.loss] == [("cross_entropy", 0.9, 1.1)]
 
     classic = configured(pytestconfig.rootpath, "paper", published="classic")
-    assert classic["network"].root.activation == "relu"
+    assert (classic["network"].root.activation, classic["network"].root.patch) == ("relu", 1)
     assert (classic["training"].optimiser, classic["training"].crop) == ("adam", 256)
     assert [(term.kind, term.crack) for term in classic["training"].loss] == [("cross_entropy", 1.0)]
 

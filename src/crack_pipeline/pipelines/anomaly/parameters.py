@@ -44,14 +44,21 @@ class Detector(RootModel[Literal["vae", "simulated"]]):
 
     root: Literal["vae", "simulated"] = "vae"
 
+    def __str__(self) -> str:
+        return self.root
+
 
 class Simulated(_Strict):
-    """The segmenter that learns from cracks simulated on the sound images, and its training."""
+    """The segmenter that learns from cracks simulated on the sound images, and its training.
+
+    Widths are those in the images as they are learned from, after scaling to ``anomaly.image.size``.
+    """
 
     simulation: Simulation = Field(default_factory=lambda: Simulation.model_validate({}))
     network: Network = Field(default_factory=lambda: Network.model_validate({"name": "unet"}))
     training: Training = Field(
-        default_factory=lambda: Training.model_validate({}), description="its crop is that of the images"
+        default_factory=lambda: Training.model_validate({}),
+        description="its crop is that of the images",
     )
 
 

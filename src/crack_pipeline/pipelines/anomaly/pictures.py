@@ -59,7 +59,7 @@ def draw_examples(
     plan: Plan,
     report: Report,
 ) -> tuple[Figure, Figure, Figure, Figure]:
-    """Show photographs beside what the network expected and where the score looks.
+    """Show photographs beside what the network answered and where the score looks.
 
     Returns
     -------
@@ -71,9 +71,7 @@ def draw_examples(
     crack, cracked = table["label"] == "crack", table[name] > threshold
     n, half = report.examples, (report.examples + 1) // 2
     chosen = {
-        "Photographs, what the network expects, and where it differs": table.sample(
-            min(n, len(table)), random_state=report.seed
-        ),
+        "Photographs and what the network makes of them": table.sample(min(n, len(table)), random_state=report.seed),
         "Right and sure": pd.concat([table[~crack & ~cracked].head(half), table[crack & cracked].tail(half)]),
         f"False alarms: {(~crack & cracked).sum():,} of {(~crack).sum():,} sound photographs": table[
             ~crack & cracked

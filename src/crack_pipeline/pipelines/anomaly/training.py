@@ -19,7 +19,7 @@ from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.parameters import VAE, Detector, Scoring, Simulated
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights
-from crack_pipeline.pipelines.segmentation.training import create_network, learn, rebuild
+from crack_pipeline.pipelines.segmentation.training import create_network, learn_simulated, rebuild
 from crack_pipeline.pipelines.simulating import simulated_images
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, rows_of, select
 from crack_pipeline.training.compute import Plan
@@ -27,6 +27,7 @@ from crack_pipeline.training.compute import Plan
 logger = logging.getLogger(__name__)
 
 _FEW_STEPS = 200
+_SMALLEST = 32
 
 
 def check_network(
@@ -38,16 +39,19 @@ def check_network(
     ------
     ValueError
         If no score is one of this detector, if the image has no fixed size or cannot be halved as often as the
-        autoencoder has convolutions, or is not twice as large as the cracks that are to be simulated.
+        autoencoder has convolutions, or is not twice as large as the cracks that are to be simulated, or if options of
+        the segmenter do not go together.
     """
     scoring.of(detector)
     if detector.root == "simulated":
         widest = simulated.simulation.width_px[1]
-        if image.size is None or image.size < 2 * widest:
+        least = max(_SMALLEST, math.ceil(2 * widest))
+        if image.size is None or image.size < least:
             raise ValueError(
                 f"anomaly.image.size is {image.size}; with simulated cracks of up to {widest:g} px it must be at least "
-                f"{math.ceil(2 * widest)}: raise it, or lower anomaly.simulated.simulation.width"
+                f"{least}: raise it, or lower anomaly.simulated.simulation.width"
             )
+        _create(image, simulated)
         return simulated
     divisor = 2 ** len(vae.channels)
     if image.size is None or image.size % divisor:
@@ -121,8 +125,12 @@ def build_network(weights: Weights) -> nn.Module:
 
 
 def detector_of(weights: Weights) -> Detector:
-    """Say which kind of detector some weights belong to."""
-    return Detector(weights.facts["detector"])
+    """Say which kind of detector some weights belong to; before there were others, all were autoencoders."""
+    return Detector(weights.facts.get("detector", "vae"))
+
+
+def _create(image: Image, simulated: Simulated) -> Weights:
+    return create_network(image, simulated.network, EncoderWeights("none"), simulated.training)
 
 
 def _train_vae(
@@ -200,31 +208,13 @@ def _train_simulated(
     plan: Plan,
     checkpoints: Path,
 ) -> tuple[Weights, pd.DataFrame]:
-    # Lightning takes seconds to import, and only training needs it.
-    from crack_pipeline.training.synthetic import GeneratedSquares
-
-    assert image.size is not None
     training = simulated.training.model_copy(update={"crop": image.size})
-    initial = create_network(image, simulated.network, EncoderWeights("none"), training)
     logger.info("training on cracks simulated on %s sound images", f"{len(rows['train']):,}")
-    epoch = {"train": training.steps_per_epoch, "validation": max(1, training.validation_crops // training.batch_size)}
     train, validation = (
-        GeneratedSquares(
-            simulated_images(images, rows[role], simulated.simulation, role=role, seed=training.seed),
-            size=image.size,
-            batch_size=training.batch_size,
-            steps=steps,
-        )
-        for role, steps in epoch.items()
+        simulated_images(images, rows[role], simulated.simulation, role=role, seed=training.seed)
+        for role in ("train", "validation")
     )
-    weights, history = learn(
-        train,
-        validation,
-        data_fingerprint,
-        initial,
-        training,
-        plan,
-        checkpoints,
-        identity={"simulation": simulated.simulation.model_dump(mode="json")},
+    weights, history = learn_simulated(
+        train, validation, data_fingerprint, _create(image, simulated), training, plan, checkpoints
     )
     return Weights(weights.tensors, {**weights.facts, "detector": "simulated"}), history

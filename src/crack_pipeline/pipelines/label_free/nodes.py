@@ -20,7 +20,7 @@ from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.segmentation.evaluating import choose_threshold
 from crack_pipeline.pipelines.segmentation.parameters import Training
 from crack_pipeline.pipelines.segmentation.predicting import levels
-from crack_pipeline.pipelines.segmentation.training import learn, rebuild
+from crack_pipeline.pipelines.segmentation.training import learn_simulated, rebuild
 from crack_pipeline.pipelines.simulating import simulated_squares
 from crack_pipeline.pipelines.steps import check_same_run
 from crack_pipeline.training.compute import Plan
@@ -72,20 +72,8 @@ def train_segmenter(
     pandas.DataFrame
         One row per epoch: losses, and Dice on simulated validation squares.
     """
-    # Lightning takes seconds to import, and only this node needs it.
-    from crack_pipeline.training.synthetic import GeneratedSquares
-
-    size, batch_size = training.crop, training.batch_size
-    batches = max(1, training.validation_crops // batch_size)
-    return learn(
-        GeneratedSquares(train_squares, size=size, batch_size=batch_size, steps=training.steps_per_epoch),
-        GeneratedSquares(validation_squares, size=size, batch_size=batch_size, steps=batches),
-        data_fingerprint,
-        initial_weights,
-        training,
-        plan,
-        checkpoints,
-        identity={"simulation": train_squares.simulation.model_dump(mode="json")},
+    return learn_simulated(
+        train_squares, validation_squares, data_fingerprint, initial_weights, training, plan, checkpoints
     )
 
 

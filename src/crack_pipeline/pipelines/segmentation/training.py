@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from crack_pipeline.imaging.photograph_stack import PhotographStack
+from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.models.segmenters import create_segmenter, load_encoder
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Image
@@ -79,8 +80,10 @@ def create_network(
     torch.manual_seed(training.seed)
     segmenter = create_segmenter(options)
     if tiles is not None:
-        check_tiles(tiles, segmenter.stride)
-    if weights != "none" and pretrained is not None:
+        check_tiles(tiles, segmenter)
+    if weights != "none":
+        if pretrained is None:
+            raise ValueError(f"encoder_weights is {weights}, and there is nowhere to take them from")
         encoder = getattr(options, "encoder", "")
         tensors = pretrained.fetch(encoder, weights) if encoder else {}
         load_encoder(segmenter, tensors or {}, weights)
@@ -124,21 +127,15 @@ def prepare_admixture(
     """
     if not synthetic.share:
         return NOTHING
-    rows = rows_of(select(manifest, partition, ["train"]))
-    crop = _crop(images, rows, training.crop, int(rebuild(initial_weights).stride))
+    train = select(manifest, partition, ["train"])
+    if train.empty:
+        raise ValueError(_without("train"))
+    crop = _crop(images, rows_of(train), training.crop, int(rebuild(initial_weights).stride))
     identity = {"synthetic": synthetic.model_dump(mode="json")}
     if synthetic.generator == "learned":
         weights = learned_generator()
-        squares = unpack(weights)
-        form = {"size": crop, "image_channels": initial_weights.facts["network"]["in_channels"], "masks": True}
-        for name, wanted in form.items():
-            found = weights.facts["network"][name]
-            if found != wanted:
-                raise ValueError(
-                    f"the learned generator has {name} {found}, and {wanted} is needed among crops of {crop} px: train "
-                    "it that way (kedro run --pipeline synthesis), or change segmentation.training.crop"
-                )
-        return Admixture(synthetic.share, squares, {**identity, "generator": weights.fingerprint()})
+        _check_generator(weights, manifest, partition, crop, initial_weights.facts["image"]["mode"])
+        return Admixture(synthetic.share, unpack(weights), {**identity, "generator": weights.fingerprint()})
     return Admixture(
         synthetic.share,
         simulated_squares(
@@ -153,6 +150,32 @@ def prepare_admixture(
         ),
         identity,
     )
+
+
+def _check_generator(generator: Weights, manifest: pd.DataFrame, partition: pd.DataFrame, crop: int, mode: str) -> None:
+    """Raise ValueError if its pictures do not fit, or it has seen photographs that are to validate or test."""
+    facts = generator.facts["network"]
+    wrong = None
+    if not facts["masks"]:
+        wrong = "knows no masks: train another one with synthesis.image.masks=true"
+    elif facts["image_channels"] != CHANNELS[mode]:
+        wrong = f"does not draw in {mode}: train another one with synthesis.image.mode={mode}"
+    elif facts["size"] != crop:
+        wrong = (
+            f"draws pictures of {facts['size']} px, and the crops have {crop} px: set segmentation.training.crop to "
+            f"{facts['size']}, or train another one with synthesis.generator.size={crop}"
+        )
+    if wrong:
+        raise ValueError(f"the newest generator of the pipeline synthesis {wrong}")
+    table = manifest[["image_id"]].merge(partition[["image_id", "role", "group"]], on="image_id")
+    seen = table["group"].isin(table.loc[table["image_id"].isin(generator.facts["learned_from"]), "group"])
+    kept_apart = table[seen & (table["role"] != "train")]
+    if len(kept_apart):
+        roles = ", ".join(f"{number:,} {role}" for role, number in kept_apart["role"].value_counts().items())
+        raise ValueError(
+            "the newest generator of the pipeline synthesis has learned from photographs, or near-duplicates of them, "
+            f"that are here to judge what is learned ({roles}): train it on the same data with the same partition"
+        )
 
 
 def train_segmenter(
@@ -210,7 +233,7 @@ def train_segmenter(
     tables = {role: select(manifest, partition, [role]) for role in ("train", "validation")}
     for role, table in tables.items():
         if table.empty:
-            raise ValueError(f"no photograph has the role {role}: add photographs or change the partition")
+            raise ValueError(_without(role))
         if not (table["crack_pixels"] > 0).any():
             raise ValueError(
                 f"none of the {len(table):,} photographs of the role {role} shows a crack: add some with masks, or "
@@ -328,6 +351,46 @@ def learn(
     return Weights(module.result.state_dict(), facts), history
 
 
+def learn_simulated(
+    train_squares: SimulatedSquares,
+    validation_squares: SimulatedSquares,
+    data_fingerprint: Mapping[str, Any],
+    initial_weights: Weights,
+    training: Training,
+    plan: Plan,
+    checkpoints: Path,
+) -> tuple[Weights, pd.DataFrame]:
+    """Train the network on nothing but simulated cracks, new ones in every step.
+
+    Parameters
+    ----------
+    train_squares, validation_squares
+        To learn from, and to find the best epoch with.
+    data_fingerprint, initial_weights, training, plan, checkpoints
+        As for :func:`train_segmenter`.
+
+    Returns
+    -------
+    tuple of Weights and pandas.DataFrame
+        As of :func:`train_segmenter`; Dice is that of simulated cracks.
+    """
+    # Lightning takes seconds to import, and only training needs it.
+    from crack_pipeline.training.synthetic import GeneratedSquares
+
+    shape = {"size": training.crop, "batch_size": training.batch_size}
+    batches = max(1, training.validation_crops // training.batch_size)
+    return learn(
+        GeneratedSquares(train_squares, **shape, steps=training.steps_per_epoch),
+        GeneratedSquares(validation_squares, **shape, steps=batches),
+        data_fingerprint,
+        initial_weights,
+        training,
+        plan,
+        checkpoints,
+        identity={"simulation": train_squares.simulation.model_dump(mode="json")},
+    )
+
+
 def pack_segmenter(
     network_weights: Weights, threshold: Mapping[str, Any], tiles: Tiles, training: Training, plan: Plan
 ) -> Weights:
@@ -357,6 +420,10 @@ def rebuild(weights: Weights) -> Any:
     network = create_segmenter(weights.facts["network"])
     network.load_state_dict(weights.tensors)
     return network
+
+
+def _without(role: str) -> str:
+    return f"no photograph has the role {role}: add photographs or change the partition"
 
 
 def _masks(images: PhotographStack, manifest: pd.DataFrame) -> Iterator[bytes]:

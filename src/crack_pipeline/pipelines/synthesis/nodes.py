@@ -21,7 +21,7 @@ from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, rows_of, select
 from crack_pipeline.pipelines.synthesis.parameters import Generator, Sampling
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.learned_squares import LearnedSquares, fit_prior, normal_prior, rebuild, unpack
+from crack_pipeline.training.learned_squares import LearnedSquares, fit_prior, normal_prior, rebuild_generator, unpack
 
 if TYPE_CHECKING:
     from crack_pipeline.training.crops import Source
@@ -115,6 +115,7 @@ def fingerprint_data(
 def train_generator(
     train_pictures: Pictures,
     validation_pictures: Pictures,
+    manifest: pd.DataFrame,
     data_fingerprint: Mapping[str, Any],
     image: Image,
     generator: Generator,
@@ -126,7 +127,7 @@ def train_generator(
     Returns
     -------
     Weights
-        Of the last epoch; ``facts["network"]`` rebuilds it.
+        Of the last epoch; ``facts["network"]`` rebuilds it, ``facts["learned_from"]`` are the ids of what it has seen.
     pandas.DataFrame
         One row per epoch: losses of training and validation.
     """
@@ -189,13 +190,19 @@ def train_generator(
             "precision": plan.precision,
         },
     )
-    facts = {"network": options, "image": image.model_dump(), "data": dict(data_fingerprint)}
+    learned_from = manifest.loc[manifest["row"].isin(train_pictures.rows), "image_id"].tolist()
+    facts = {
+        "network": options,
+        "image": image.model_dump(),
+        "data": dict(data_fingerprint),
+        "learned_from": learned_from,
+    }
     return Weights(network.state_dict(), facts), history
 
 
 def fit_latent_prior(network_weights: Weights, train_pictures: Pictures, sampling: Sampling, plan: Plan) -> Weights:
     """Say where the latent vectors of real pictures lie, and pack generator and prior into one object."""
-    network = rebuild(network_weights).to(plan.device)
+    network = rebuild_generator(network_weights).to(plan.device)
     if sampling.prior == "normal":
         prior = normal_prior(network.latent)
     else:

@@ -15,7 +15,7 @@ from crack_pipeline.models.picture_vae import PictureVAE
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.synthesis.nodes import Pictures, encode, picture_seed
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.learned_squares import as_pictures, rebuild, unpack
+from crack_pipeline.training.learned_squares import as_pictures, rebuild_generator, unpack
 
 _REBUILT, _SAMPLES, _WALKS, _STEPS, _COPIES = 18, 48, 6, 9, 12
 _CELL = 1.15
@@ -28,7 +28,7 @@ def draw_training_curves(training_history: pd.DataFrame) -> Figure:
 
 def draw_reconstructions(network_weights: Weights, validation_pictures: Pictures, plan: Plan) -> Figure:
     """Show pictures that were not learned from beside what is left of them in the latent vector."""
-    network = rebuild(network_weights)
+    network = rebuild_generator(network_weights)
     images, masks, _ = validation_pictures.take(_REBUILT, 0)
     means, _ = encode(network, images, masks, plan)
     rebuilt, found = _decode(network, means)

@@ -44,6 +44,7 @@ def create_pipeline(**_: Any) -> Pipeline:
             [
                 "train_pictures",
                 "validation_pictures",
+                "manifest",
                 "data_fingerprint",
                 "params:image",
                 "params:generator",
