@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from crack_pipeline.models.any_size import AnySize
 
@@ -134,8 +135,6 @@ class UNet(AnySize):
         self.dropout = nn.Dropout2d(dropout)
         self.enlarge = nn.ModuleList(_enlarging(upsampling, low, high) for high, low in pairwise(widths))
         self.up = nn.ModuleList(block(2 * width, width) for width in widths[:-1])
-        self.apart = nn.PixelUnshuffle(patch)
-        self.together = nn.PixelShuffle(patch)
         self.head = nn.Conv2d(widths[0], patch**2, 1)
         if initialisation != "default":
             self.apply(_initialise(_INITIALISERS[initialisation]))
@@ -143,7 +142,7 @@ class UNet(AnySize):
 
     def logits(self, images: Tensor) -> Tensor:
         """See `AnySize.logits`."""
-        features = self.down[0](self.apart(images))
+        features = self.down[0](pixel_unshuffle(images, self.patch))
         kept = []
         for block in self.down[1:]:
             kept.append(features)
@@ -151,7 +150,7 @@ class UNet(AnySize):
         features = self.dropout(features)
         for level in reversed(range(len(kept))):
             features = self.up[level](torch.cat([kept.pop(), self.enlarge[level](features)], dim=1))
-        return self.together(self.head(features))
+        return pixel_shuffle(self.head(features), self.patch)
 
 
 class _GroupNorm(nn.GroupNorm):
