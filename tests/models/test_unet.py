@@ -205,8 +205,9 @@ def test_channels_are_dropped_in_training_only():
 
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
 @pytest.mark.parametrize("upsampling", ["transposed", "bilinear", "nearest"])
-def test_the_order_of_channels_in_memory_is_kept_all_the_way_in_bf16(normalisation, upsampling):
-    network = UNet(levels=3, base_channels=8, normalisation=normalisation, upsampling=upsampling)
+@pytest.mark.parametrize("patch", [1, 2])
+def test_the_order_of_channels_in_memory_is_kept_all_the_way_in_bf16(normalisation, upsampling, patch):
+    network = UNet(levels=3, base_channels=8, normalisation=normalisation, upsampling=upsampling, patch=patch)
     network = network.to(memory_format=torch.channels_last).eval()
     orders, kinds = [], set()
 
