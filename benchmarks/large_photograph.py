@@ -189,7 +189,7 @@ def measure_difference(photograph: NDArray[np.uint8], plan: Plan, options: argpa
         exactly = plan.model_copy(update={"precision": precision})
         whole = probabilities(network, part, exactly, tiles.model_copy(update={"size": max(part.shape)}))
         # Four tiles at least, also where the photograph would fit into one.
-        cut = tiles.model_copy(update={"size": min(tiles.size, max(part.shape) * 3 // 4)})
+        cut = tiles.model_copy(update={"size": min(size for size in (tiles.size, max(part.shape) * 3 // 4) if size)})
         difference = np.abs(probabilities(network, part, exactly, cut) - whole)
         found[precision] = {
             "inside": float(difference[inside].max()),
