@@ -109,6 +109,7 @@ class Noted(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network, self.stride = network, network.stride
+        self.reach, self.patch = network.reach, network.patch
         self.shapes: list[tuple[int, ...]] = []
 
     def forward(self, images: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.mixture import GaussianMixture
 
 from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED
 from crack_pipeline.models.picture_vae import Decoded, PictureVAE
@@ -58,6 +57,9 @@ def fit_prior(means: NDArray[np.float32], deviations: NDArray[np.float32], compo
     seed
         Of where the fit begins.
     """
+    # It takes its time to import, and only a training needs it.
+    from sklearn.mixture import GaussianMixture
+
     components = max(1, min(components, len(means) // 10))
     rng = np.random.default_rng(seed)
     drawn = means + deviations * rng.standard_normal(means.shape, dtype=np.float32)

@@ -89,7 +89,7 @@ def choose_score(validation_scores: pd.DataFrame, scoring: Scoring, report: Repo
             resamples=max(report.resamples, 200),
             seed=report.seed,
         )
-        for name in _reported(validation_scores, *names)
+        for name in reported(validation_scores, *names)
     }
     measured = {name: (metrics["roc_auc"], metrics["roc_auc_ci95"]) for name, metrics in found.items()}
     if scoring.use != "auto":
@@ -137,7 +137,7 @@ def choose_thresholds(
         sound = sound.drop(columns=["image_id", "path", "label", "role"]).groupby("group", as_index=False).max()
     return {
         name: threshold_rules.choose(sound[name].to_numpy(np.float64), rule=threshold.rule, level=threshold.level)
-        for name in _reported(validation_scores, str(score_choice["name"]))
+        for name in reported(validation_scores, str(score_choice["name"]))
     }
 
 
@@ -259,8 +259,8 @@ def _in_use(chosen: Score) -> dict[str, Score]:
     return beside | {chosen.name: chosen}
 
 
-def _reported(known: Container[str], *names: str) -> list[str]:
-    """Give some names of scores, and those that are always reported, where they are known."""
+def reported(known: Container[str], *names: str) -> list[str]:
+    """Give some names of scores, the published one and the baseline: those that are known."""
     return [name for name in dict.fromkeys([*names, PUBLISHED, BASELINE]) if name in known]
 
 
@@ -302,7 +302,7 @@ def _measure(
             if len(table)
         }
 
-    others = [name for name in _reported(thresholds) if name not in (chosen, BASELINE)]
+    others = [name for name in reported(thresholds) if name not in (chosen, BASELINE)]
     return {
         "score": chosen,
         "threshold": thresholds[chosen],

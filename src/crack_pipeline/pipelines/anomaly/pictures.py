@@ -18,7 +18,7 @@ from crack_pipeline.evaluation.metrics import metrics_table
 from crack_pipeline.evaluation.scores import BASELINE
 from crack_pipeline.imaging.stack import ImageStack
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.anomaly.nodes import PUBLISHED, SETS, score_named
+from crack_pipeline.pipelines.anomaly.nodes import SETS, reported, score_named
 from crack_pipeline.pipelines.anomaly.parameters import Report
 from crack_pipeline.pipelines.anomaly.training import build_network, detector_of
 from crack_pipeline.training.answers import answers
@@ -171,7 +171,7 @@ def _renamed(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _roc(table: pd.DataFrame, name: str, thresholds: Mapping[str, float]) -> Figure:
-    names = [known for known in dict.fromkeys([name, PUBLISHED, BASELINE]) if known in thresholds]
+    names = reported(thresholds, name)
     return detection_figures.roc_curves(
         {n: _renamed(table, n) for n in names}, thresholds={n: thresholds[n] for n in names}, dashed={BASELINE}
     )
