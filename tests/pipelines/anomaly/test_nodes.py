@@ -249,7 +249,7 @@ class TestDetector:
 
 
 def test_the_plan_is_logged_with_its_reasons(caplog):
-    with caplog.at_level(logging.INFO, nodes.__name__):
+    with caplog.at_level(logging.INFO, steps.__name__):
         plan = steps.resolve_plan(Compute(accelerator="cpu", precision="32-true"))
     assert "accelerator cpu (asked for)" in caplog.text
     assert all(why in caplog.text for why in plan.reasons.values())

@@ -94,7 +94,7 @@ def learn(prepared, plan, checkpoints):
     network = Network.model_validate({"name": "unet", "levels": 3, "base_channels": 8})
     initial = training.create_network(IMAGE, network, EncoderWeights("none"), TRAINING, Nothing())
     fingerprint = {"fingerprint": "the same"}
-    weights, history = nodes.train_segmenter(*squares, fingerprint, initial, TRAINING, plan, checkpoints)
+    weights, history = training.learn_simulated(*squares, fingerprint, initial, TRAINING, plan, checkpoints)
     threshold = nodes.choose_simulated_threshold(weights, squares[1], TRAINING, TILES, plan)
     return training.pack_segmenter(weights, threshold, TILES, TRAINING, plan), history
 

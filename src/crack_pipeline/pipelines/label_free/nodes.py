@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.segmentation.evaluating import choose_threshold
 from crack_pipeline.pipelines.segmentation.parameters import Training
 from crack_pipeline.pipelines.segmentation.predicting import levels
-from crack_pipeline.pipelines.segmentation.training import learn_simulated, rebuild
+from crack_pipeline.pipelines.segmentation.training import rebuild
 from crack_pipeline.pipelines.simulating import simulated_squares
 from crack_pipeline.pipelines.steps import check_same_run
 from crack_pipeline.training.compute import Plan
@@ -52,29 +50,6 @@ def find_sound_concrete(
         for role in ("train", "validation")
     )
     return train, validation
-
-
-def train_segmenter(
-    train_squares: SimulatedSquares,
-    validation_squares: SimulatedSquares,
-    data_fingerprint: Mapping[str, Any],
-    initial_weights: Weights,
-    training: Training,
-    plan: Plan,
-    checkpoints: Path,
-) -> tuple[Weights, pd.DataFrame]:
-    """Train the network on simulated cracks, new ones in every step.
-
-    Returns
-    -------
-    Weights
-        Of the epoch with the highest Dice on simulated validation squares.
-    pandas.DataFrame
-        One row per epoch: losses, and Dice on simulated validation squares.
-    """
-    return learn_simulated(
-        train_squares, validation_squares, data_fingerprint, initial_weights, training, plan, checkpoints
-    )
 
 
 def choose_simulated_threshold(
