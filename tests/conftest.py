@@ -11,22 +11,19 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from filelock import FileLock
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 _COPIED = ("conf", "src/crack_pipeline", "notebooks", "pyproject.toml", ".telemetry")
-_SECONDS = 240
-# One process for both, since half of the time of a small run is importing
-_RUN = """
-import sys
-from pathlib import Path
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
+_SECONDS = 400
 
-bootstrap_project(Path.cwd())
-for name in sys.argv[1:]:
-    with KedroSession.create(env="test") as session:
-        session.run(pipeline_names=[name])
-"""
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several processes, each with a thread per core, would wait for each other most of the time.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class RunKedro(Protocol):
@@ -62,21 +59,7 @@ def kedro(surroundings: dict[str, str]) -> RunKedro:
 @pytest.fixture(scope="session")
 def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     """Make one more copy of the project with an empty data tree, for a test that changes what it runs in."""
-
-    def make() -> Path:
-        project = tmp_path_factory.mktemp("project")
-        for name in _COPIED:
-            source, target = ROOT / name, project / name
-            if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("local", ".ipynb_checkpoints"))
-            elif source.exists():
-                shutil.copy2(source, target)
-        (project / "conf/local").mkdir()
-        for layer in (ROOT / "data").iterdir():
-            (project / "data" / layer.name).mkdir(parents=True)
-        return project
-
-    return make
+    return lambda: _copy_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="session")
@@ -86,12 +69,53 @@ def project(make_project: Callable[[], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished_project(make_project: Callable[[], Path], surroundings: dict[str, str]) -> Path:
+def sample(tmp_path_factory: pytest.TempPathFactory, kedro: RunKedro) -> Path:
+    """The rendered sample in a tiny size, to read only."""
+
+    def render(folder: Path) -> None:
+        done = kedro(_copy_project(folder), "run", "--pipeline", "sample")
+        assert done.returncode == 0, f"sample:\n{done.stdout[-4000:]}"
+
+    return _once(tmp_path_factory, "sample", render) / "data/01_raw/sample"
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory: pytest.TempPathFactory, kedro: RunKedro, sample: Path) -> Path:
     """A copy of the project, to read only, in which `sample` and `anomaly` have been run in tiny sizes."""
-    project = make_project()
-    done = _python(project, surroundings, "-c", _RUN, "sample", "anomaly")
-    assert done.returncode == 0, f"sample and anomaly:\n{done.stdout[-4000:]}"
+
+    def finish(folder: Path) -> None:
+        _copy_project(folder)
+        shutil.copytree(sample.parents[1], folder / "data", dirs_exist_ok=True)
+        done = kedro(folder, "run", "--pipeline", "anomaly")
+        assert done.returncode == 0, f"anomaly:\n{done.stdout[-4000:]}"
+
+    return _once(tmp_path_factory, "finished", finish)
+
+
+def _copy_project(project: Path) -> Path:
+    for name in _COPIED:
+        source, target = ROOT / name, project / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("local", ".ipynb_checkpoints"))
+        elif source.exists():
+            shutil.copy2(source, target)
+    (project / "conf/local").mkdir()
+    for layer in (ROOT / "data").iterdir():
+        (project / "data" / layer.name).mkdir(parents=True)
     return project
+
+
+def _once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Make a folder that all processes of this test run share, in the one that needs it first."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = base / name, base / f"{name}.done"
+    with FileLock(base / f"{name}.lock"):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            done.touch()
+    return folder
 
 
 def _python(project: Path, surroundings: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:

@@ -77,7 +77,7 @@ def save(dataset, chunks):
         dataset.save(one)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=6), st.integers(1, 200))
 def test_what_is_saved_is_loaded(tmp_path_factory, sizes, shard_bytes):
     folder = tmp_path_factory.mktemp("data") / "images"
@@ -98,7 +98,7 @@ def test_what_is_saved_is_loaded(tmp_path_factory, sizes, shard_bytes):
     assert [path.name for path in folder.parent.iterdir()] == ["images"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=4), min_size=1, max_size=4),
     st.integers(1, 400),

@@ -223,7 +223,7 @@ def test_odd_paths_stay_inside_the_folder_and_apart(dataset, folder):
     assert dataset.load().photographs.set_index("path").loc["x", "mask"] == "masks/x.png"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.text(st.sampled_from("aA.%~/2Eß\x01\udcffpngPNG"), max_size=12), unique=True, max_size=12))
 def test_names_never_meet(paths):
     given_names = _Names()

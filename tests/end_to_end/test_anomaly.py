@@ -82,9 +82,8 @@ def relabelled(folder, sample):
 
 
 @pytest.fixture(scope="session")
-def use(finished_project, make_project, kedro, surroundings, tmp_path_factory) -> Use:
+def use(finished_project, sample, make_project, kedro, surroundings, tmp_path_factory) -> Use:
     """Run every command once, two at a time: the start of a process takes longest."""
-    sample = finished_project / "data/01_raw/sample"
     new, other = tmp_path_factory.mktemp("new"), tmp_path_factory.mktemp("other")
     new_photographs(new, sample)
     relabelled(other, sample)

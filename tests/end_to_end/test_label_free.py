@@ -15,8 +15,7 @@ FIGURES = ("simulated", "training_curves", "precision_recall", "threshold_curve"
 
 
 @pytest.fixture(scope="module")
-def use(finished_project, make_project, kedro, tmp_path_factory):
-    sample = finished_project / "data/01_raw/sample"
+def use(sample, make_project, kedro, tmp_path_factory):
     project, small = make_project(), make_project()
     shutil.copytree(sample, project / "data/01_raw/sample")
     trained = kedro(project, "run", "--pipeline", "label_free")

@@ -65,8 +65,7 @@ def pairs(folder, sample):
 
 
 @pytest.fixture(scope="module")
-def use(finished_project, make_project, kedro, tmp_path_factory) -> Use:
-    sample = finished_project / "data/01_raw/sample"
+def use(sample, make_project, kedro, tmp_path_factory) -> Use:
     project, untrained, tuning = make_project(), make_project(), make_project()
     for place in (project, tuning):
         shutil.copytree(sample, place / "data/01_raw/sample")

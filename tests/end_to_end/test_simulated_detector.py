@@ -12,8 +12,7 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def use(finished_project, make_project, kedro, tmp_path_factory):
-    sample = finished_project / "data/01_raw/sample"
+def use(sample, make_project, kedro, tmp_path_factory):
     project = make_project()
     shutil.copytree(sample, project / "data/01_raw/sample")
     trained = kedro(project, "run", "--pipeline", "anomaly", "--params", "anomaly.detector=simulated")

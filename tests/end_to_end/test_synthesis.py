@@ -13,9 +13,9 @@ FIGURES = ("training_curves", "reconstructions", "samples", "walks", "nearest")
 
 
 @pytest.fixture(scope="module")
-def use(finished_project, make_project, kedro):
+def use(sample, make_project, kedro):
     project = make_project()
-    shutil.copytree(finished_project / "data/01_raw/sample", project / "data/01_raw/sample")
+    shutil.copytree(sample, project / "data/01_raw/sample")
     done = kedro(project, "run", "--pipeline", "synthesis")
     assert done.returncode == 0, done.stdout[-4000:]
     return project, done.stdout

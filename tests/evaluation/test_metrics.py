@@ -21,7 +21,7 @@ def a_sample(n, seed, tied=False):
 samples = st.builds(a_sample, st.integers(2, 200), st.integers(0, 2**32), st.booleans())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sample=samples, threshold=st.floats(-1, 3))
 def test_equal_to_scikit_learn(sample, threshold):
     is_crack, scores = sample
@@ -39,7 +39,7 @@ def test_equal_to_scikit_learn(sample, threshold):
     assert found["fpr"] == pytest.approx(fp / (fp + tn))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sample=samples, seed=st.integers(0, 2**32))
 def test_weights_are_those_of_scikit_learn(sample, seed):
     is_crack, scores = sample

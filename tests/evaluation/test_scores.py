@@ -16,7 +16,7 @@ SIGNED = [
     DarkTail(smoothing=1),
 ]
 ALL = [MeanSquaredError(), *SIGNED]
-FEW = settings(max_examples=15, deadline=None)
+FEW = settings(max_examples=15)
 seeds = st.integers(0, 10_000)
 
 

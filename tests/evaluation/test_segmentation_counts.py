@@ -46,7 +46,7 @@ def check_same(a, b):
             np.testing.assert_array_equal(value, getattr(b.at, name), err_msg=name)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(photographs, thresholds, st.sampled_from([0.0, 1.0, 1.5, 2.0, 3.0]))
 def test_equal_to_counting_pixel_by_pixel(photograph, threshold, tolerance):
     probability, mask = photograph
@@ -71,7 +71,7 @@ def test_equal_to_counting_pixel_by_pixel(photograph, threshold, tolerance):
         assert at.width_near[k] == near(predicted, tolerance)[true][chosen].sum()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(photographs, thresholds, st.integers(0, 2**32))
 def test_what_is_predicted_in_an_ignored_area_changes_nothing(photograph, threshold, seed):
     probability, mask = photograph
@@ -104,7 +104,7 @@ def test_widths_fall_into_classes_that_hold_their_lower_border():
     assert found.width_hit.sum() == found.width_near.sum() == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(photographs, min_size=1, max_size=4))
 def test_levels_of_many_are_the_sum(several):
     total = total_levels(count(*photograph) for photograph in several)
@@ -114,7 +114,7 @@ def test_levels_of_many_are_the_sum(several):
     assert (total == together.levels).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(photographs, thresholds)
 def test_levels_serve_as_well_as_probabilities(photograph, threshold):
     probability, mask = photograph

@@ -97,7 +97,7 @@ def test_every_pixel_of_an_overlay_says_what_it_is():
     assert (is_colour(overlay(photograph[..., 0], None, predicted), HIT) == predicted).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.tuples(st.integers(1, 90), st.integers(1, 90)), st.integers(1, 60), st.sampled_from(["hit", "miss", "alarm"]))
 def test_a_single_marked_pixel_survives_shrinking(shape, longest, kind):
     rng = np.random.default_rng(shape[0])
@@ -158,7 +158,7 @@ def test_photographs_of_any_size_fit(shape, words):
     assert figure.get_figheight() < 6
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from([None, 0.0, 0.2, 0.5, 0.8, 1.0]), min_size=1, max_size=9), st.integers(1, 4))
 def test_best_median_and_worst_in_order_and_none_twice(dice, each):
     chosen = choose_examples(counts_of(*dice), 0.5, each)

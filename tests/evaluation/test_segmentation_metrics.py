@@ -50,7 +50,7 @@ def pooled(made, threshold):
 seeds, levels = st.integers(0, 2**32), st.integers(1, 255)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seeds, levels)
 def test_equal_to_numpy_on_the_pixels(seed, level):
     threshold = level / 256
@@ -76,7 +76,7 @@ def test_equal_to_numpy_on_the_pixels(seed, level):
     assert found["n"] == {"photographs": 5, "pixels": len(true), "crack_pixels": true.sum()}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds)
 def test_tolerant_f1_and_cldice_are_harmonic_means_of_pooled_shares(seed):
     made = photographs(seed)
@@ -97,7 +97,7 @@ def test_tolerant_f1_and_cldice_are_harmonic_means_of_pooled_shares(seed):
     assert found["cldice"] == pytest.approx(2 * a * b / (a + b))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds)
 def test_the_curve_is_the_metrics_at_every_threshold(seed):
     counts = counted(photographs(seed))
@@ -110,7 +110,7 @@ def test_the_curve_is_the_metrics_at_every_threshold(seed):
             np.testing.assert_equal(curve.loc[level, name], expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.sampled_from(["dice", "miou"]))
 def test_no_threshold_is_better_than_the_chosen_one(seed, objective):
     total = total_levels(counted(photographs(seed)))

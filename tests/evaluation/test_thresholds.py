@@ -34,7 +34,7 @@ def test_conformal_is_the_least_score_with_the_promise_or_says_how_many_it_needs
         assert threshold == 1 or (n + 2 - threshold) / (n + 1) > 1 - level / 100 - 1e-9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     level=st.sampled_from([50.0, 80.0, 90.0, 95.0]),
     n=st.integers(19, 80),

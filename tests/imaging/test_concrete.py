@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from crack_pipeline.imaging.concrete import ConcreteStyle, choose_concrete, render_concrete
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.floats(0, 1), st.sampled_from([(40, 60), (97, 64), (128, 128)]))
 def test_any_concrete_is_a_picture_and_repeats_itself(seed, difficulty, shape):
     def render():

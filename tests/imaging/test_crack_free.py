@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crack_pipeline.imaging.crack_free import STRIDE, find_places
@@ -14,7 +14,6 @@ class Masks:
         return self._masks[row]
 
 
-@settings(deadline=None)
 @given(
     st.integers(20, 120),
     st.integers(20, 120),

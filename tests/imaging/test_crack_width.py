@@ -94,7 +94,7 @@ def test_the_order_is_that_of_the_crack_pixels():
     assert (widths[5:8, 20:640] == 3).all() and (widths[20:25, 310:640] == 5).all()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 1000), st.integers(20, 90))
 def test_squares_leave_no_seam(seed, tile):
     crack = many_lines(150, seed)
@@ -122,7 +122,7 @@ def test_borders_and_tiny_pictures():
         assert not centreline(empty).any() and centreline(empty).shape == empty.shape
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 1000))
 def test_the_centreline_is_thin_and_inside(seed):
     crack = many_lines(80, seed)

@@ -17,7 +17,7 @@ from crack_pipeline.imaging.cracks import (
 )
 
 seeds = st.integers(0, 2**32)
-fast = settings(max_examples=40, deadline=None)
+fast = settings(max_examples=40)
 EXACT = CrackStyle(width=3.0, contrast=0.8, unevenness=0, lip=0, halo=0)
 """Jagged, branched and gaped, but only what it covers is changed."""
 

@@ -3,7 +3,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -190,6 +190,20 @@ def test_wrong_arrays_are_refused():
         prepare(np.zeros((4, 4), np.uint8), 0, "grey")
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_mask_that_lies_in_the_transparency_is_refused(mode):
+    alpha = Image.fromarray(np.array([[0, 255]], np.uint8))
+    white = Image.new("L", (2, 1), 255)
+    mask = Image.merge(mode, [white] * (len(mode) - 1) + [alpha])
+    with pytest.raises(Undecodable, match="save it without alpha channel"):
+        decode_mask(encode(mask))
+
+
+def test_a_transparent_background_of_a_mask_is_background():
+    values = Image.fromarray(np.array([[0, 255]], np.uint8))
+    assert decode_mask(encode(Image.merge("LA", [values, values])))[0].tolist() == [[0, 255]]
+
+
 def test_masks_keep_their_values_and_say_whether_they_are_blurred():
     values = np.array([[0, 204, 255, 1]], np.uint8)
     assert decode_mask(encode(values))[0].tolist() == values.tolist()
@@ -199,7 +213,6 @@ def test_masks_keep_their_values_and_say_whether_they_are_blurred():
     assert decode_mask(encode(np.array([[0, 65535]], np.uint16)))[0].tolist() == [[0, 255]]
 
 
-@settings(deadline=None)
 @given(COLOUR, st.integers(1, 30))
 def test_large_pictures_are_copied_by_strips(pixels, strip):
     grey = convert(pixels, "grey")

@@ -22,7 +22,7 @@ def test_coverage_is_exact(filled):
     assert shrink(np.tile(canvas.reshape(4, 4), (3, 5))) == pytest.approx(filled / 16)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(10, 30), st.floats(10, 30), st.floats(3, 8))
 def test_a_polygon_covers_its_area(x, y, radius):
     turn = np.linspace(0, 2 * np.pi, 60, endpoint=False)

@@ -52,14 +52,14 @@ def brighten(image, factor):
 others = [render_wall(seed) for seed in range(20_000, 20_030)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, orientation=st.integers(1, 7))
 def test_flips_and_turns_are_joined_to_their_original(seed, orientation):
     wall = render_wall(seed)
     assert list(group([*others, wall, orient(wall, orientation)])) == [*range(30), 30, 30]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=seeds,
     orientation=st.integers(0, 7),
@@ -81,7 +81,7 @@ def test_an_enlarged_crop_of_fine_grain_is_joined_to_its_original(seed):
     assert list(group([*others, wall, wall[12:, :228]])) == [*range(30), 30, 30]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, factor=st.floats(0.9, 1.1), quality=st.integers(40, 95), orientation=st.integers(0, 7))
 def test_brightness_and_compression_do_not_matter(seed, factor, quality, orientation):
     wall = render_wall(seed)
@@ -142,7 +142,7 @@ def test_copies_beyond_the_number_of_candidates_are_joined_through_each_other():
     assert set(group([*copies, *others], candidates_per_image=2, shortlist=4)[:40]) == {0}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(order=st.permutations(range(24)))
 def test_the_order_of_the_rows_changes_only_the_names(order):
     walls = [render_wall(seed) for seed in range(12)]
@@ -155,7 +155,7 @@ def test_the_order_of_the_rows_changes_only_the_names(order):
     assert all(shuffled[name] == name <= number for number, name in enumerate(shuffled))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(start=st.integers(0, 20), stop=st.integers(21, 100))
 def test_a_fingerprint_depends_on_its_own_thumbnail_only(start, stop):
     thumbnails = np.random.default_rng(0).integers(0, 256, (100, 64, 64), np.uint8)

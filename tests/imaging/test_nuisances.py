@@ -8,7 +8,7 @@ from crack_pipeline.imaging.nuisances import NuisanceStyle, draw_nuisances
 NONE = dict.fromkeys(("blots", "seams", "stains", "shadows"), 0.0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(0, 2**32),
     st.sampled_from([(64, 64), (64, 90, 3), (8, 8)]),

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from crack_pipeline.imaging.scenes import render_scene
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32), st.floats(0, 1), st.booleans(), st.sampled_from([(32, 32), (64, 96), (100, 80)]))
 def test_a_scene_is_a_photograph_with_a_mask(seed, difficulty, cracked, shape):
     first, second = (render_scene(shape, np.random.default_rng(seed), difficulty, cracked) for _ in range(2))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from crack_pipeline.imaging.segmented import COLOUR, draw_overlay, shrink_to
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 400), st.sampled_from([None, 1, 3]))
 def test_a_shrunken_picture_fits_and_keeps_its_mean(height, width, longest, channels):
     shape = (height, width) if channels is None else (height, width, channels)

@@ -21,7 +21,7 @@ def noisy(size=128, channels=3, seed=0, noise=6.0):
     return np.random.default_rng(seed).normal(150, noise, shape).clip(0, 255).astype(np.uint8)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(0, 2**31),
     st.sampled_from([32, 64, 128]),
@@ -84,13 +84,18 @@ def test_cracks_run_in_the_direction_asked_for(direction):
     assert np.median(differences) < 12
 
 
-def test_noise_is_the_same_inside_and_outside_a_crack():
+@pytest.mark.parametrize("channels", [1, 3])
+def test_noise_is_the_same_inside_and_outside_a_crack(channels):
     noise = 0.03
     simulation = Simulation(width=(30, 30), density=1.0, branches=0.0, difficulty=(0.9, 0.9), **ALWAYS)
     inside, outside = [], []
     for seed in range(10):
         square = noisy(channels=1, seed=seed, noise=255 * noise)
+        if channels == 3:
+            square = np.repeat(square[..., None], 3, axis=2)
         image, mask = simulate(square, np.random.default_rng(seed), simulation, Traces(1.0, noise, None))
+        if channels == 3:
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         rough = image - cv2.GaussianBlur(image, (0, 0), 1.0).astype(np.float32)
         deep = cv2.erode(mask, np.ones((9, 9))) > 0
         far = cv2.dilate(mask, np.ones((25, 25))) == 0
@@ -101,6 +106,18 @@ def test_noise_is_the_same_inside_and_outside_a_crack():
     inside, outside = np.concatenate(inside), np.concatenate(outside)
     assert len(inside) > 500
     assert inside.std() == pytest.approx(outside.std(), rel=0.25)
+
+
+def test_wide_cracks_are_of_many_depths():
+    simulation = Simulation(width=(20, 24), density=1.0, branches=0.0, **ALWAYS)
+    left = []
+    for seed in range(40):
+        square = np.full((128, 128), 180, np.uint8)
+        image, mask = simulate(square, np.random.default_rng(seed), simulation, SHARP)
+        left.append(image[cv2.erode(mask, np.ones((5, 5))) > 0].mean() / 180)
+    dark, light = np.quantile(left, [0.2, 0.8])
+    assert dark < 0.25
+    assert light > 0.35
 
 
 @pytest.mark.parametrize(

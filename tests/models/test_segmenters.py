@@ -152,7 +152,7 @@ def test_options_have_descriptions_and_bounds():
         assert [name for name, field in fields.items() if not field.description] in (["name"], ["name", "decoder"])
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     prefix=st.sampled_from(["", "module.", "backbone.", "model.encoder.", "network.encoder.", "a.b.c."]),
     classifier=st.booleans(),

@@ -16,7 +16,7 @@ def convolutions(network):
     return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer is not network.head]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     options=st.fixed_dictionaries(
         {

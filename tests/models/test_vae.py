@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from crack_pipeline.models.vae import ConvVAE
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     channels=st.lists(st.integers(1, 6), min_size=1, max_size=4),
     image_channels=st.sampled_from([1, 3]),

@@ -33,7 +33,7 @@ def noise(number=16, channels=3, side=32, seed=0):
     return images, torch.randint(0, 3, (number, side, side), generator=drawn, dtype=torch.uint8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     number=st.integers(1, 5),
     channels=st.sampled_from([1, 3]),
@@ -87,7 +87,7 @@ def test_squares_lie_in_all_eight_ways_and_the_mask_in_the_same():
     assert min(counts.values()) > 25
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), scale=st.floats(1, 2))
 def test_masks_follow_where_images_are_turned_and_scaled(seed, scale):
     masks = torch.full((4, 48, 48), BACKGROUND, dtype=torch.uint8)
@@ -103,7 +103,7 @@ def test_masks_follow_where_images_are_turned_and_scaled(seed, scale):
     assert ((seen.squeeze(1) > 0.5) & ~known).sum() <= (~known).sum()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6))
 def test_what_was_not_in_the_crop_is_ignored_and_what_was_ignored_stays_so(seed):
     side, within = 65, 10
@@ -154,7 +154,7 @@ def test_gamma_keeps_black_and_white_and_colour_shifts_the_channels_apart():
     assert (shift.std(1) > 1e-3).float().mean() > 0.9
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), width=st.floats(0.3, 4), side=st.integers(1, 40))
 def test_blur_keeps_the_mean_and_smooths(seed, width, side):
     constant = torch.rand(3, 3, 1, 1).expand(-1, -1, side, side)

@@ -69,7 +69,7 @@ sizes = st.lists(st.tuples(st.integers(1, 90), st.integers(1, 90)), min_size=1, 
 pixels = st.lists(st.tuples(st.integers(0, 89), st.integers(0, 89)), max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), sizes=sizes, size=st.integers(1, 40), centred=st.floats(0, 1), seed=st.integers(0, 99))
 def test_crops_lie_inside_and_come_again_with_their_seed(data, sizes, size, centred, seed):
     cracks = [data.draw(pixels) for _ in sizes]
@@ -105,7 +105,7 @@ def test_an_epoch_does_not_depend_on_those_before_it():
     assert photographs.places[20:40] == photographs.places[60:]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), sizes=sizes, size=st.integers(1, 40), seed=st.integers(0, 99))
 def test_centred_crops_hold_a_crack(data, sizes, size, seed):
     cracks = [data.draw(pixels) for _ in sizes]
@@ -148,7 +148,7 @@ def test_only_the_rows_of_the_training_are_drawn():
     assert {row for row, _, _ in photographs.places} == {1, 4}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes=sizes, size=st.integers(1, 40))
 def test_validation_covers_every_pixel(sizes, size):
     photographs = Noted(sizes)
@@ -163,7 +163,7 @@ def test_validation_covers_every_pixel(sizes, size):
     assert number == len(set(photographs.places)) <= 99
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(most=st.integers(1, 70))
 @example(most=10)
 def test_fewer_validation_crops_are_spread_over_all_photographs(most):

@@ -63,7 +63,7 @@ def test_focal_leaves_what_is_hard():
         assert value(Focal(gamma=2), logits, targets) == pytest.approx(expected, rel=1e-4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), ignored=st.sampled_from([0.0, 0.3]))
 def test_the_values_are_those_of_other_implementations(seed, ignored):
     logits, targets = batch(seed, ignored=ignored)
@@ -80,7 +80,7 @@ def test_the_values_are_those_of_other_implementations(seed, ignored):
 
 
 @EACH
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), change=st.floats(-100, 100))
 def test_ignored_pixels_have_no_influence(term, seed, change):
     logits, targets = batch(seed)
@@ -94,7 +94,7 @@ def test_ignored_pixels_have_no_influence(term, seed, change):
 
 
 @EACH
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 10**6),
     only=st.sampled_from([None, BACKGROUND, CRACK, IGNORED]),
@@ -172,7 +172,7 @@ def test_the_skeleton_of_a_bar_is_its_centreline():
     assert not skeleton[:, 5:7, 8:22].any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), iterations=st.integers(1, 4), height=st.integers(1, 9), width=st.integers(1, 9))
 def test_the_skeleton_is_that_of_the_papers_algorithm(seed, iterations, height, width):
     maps = torch.rand(2, height, width, generator=torch.Generator().manual_seed(seed))

@@ -232,7 +232,7 @@ def test_validation_that_is_no_number_ends_the_training(segment):
         segment(1, callbacks=[AfterStep(poison)])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 999), batches=st.integers(1, 3), share=st.sampled_from([0.0, 0.2]))
 def test_the_dice_of_the_validation_is_the_highest_of_all_thresholds(seed, batches, share):
     training, logged = module(nn.Identity()), {}

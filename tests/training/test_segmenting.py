@@ -70,7 +70,7 @@ def whole(network, image, plan, augmentations=1):
 PLAN = resolve(Compute(accelerator="cpu", precision="32-true", batch_size=1, workers=0))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     height=st.integers(1, 300),
     width=st.integers(1, 300),
@@ -97,7 +97,7 @@ def test_the_halo_is_needed(plan):
     assert np.abs(blind - whole(network, image, plan)).max() > 0.01
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     length=st.integers(1, 5000),
     stride=st.sampled_from([1, 2, 8, 16, 32]),
@@ -125,7 +125,7 @@ def test_tiles_lie_on_the_grid_and_cover_the_side_once(length, stride, halo, ble
         assert end <= begin
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(height=st.integers(1, 700), width=st.integers(1, 200))
 def test_each_row_comes_once_from_top_to_bottom(height, width):
     image = photograph(height, width, 0)

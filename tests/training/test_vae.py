@@ -10,7 +10,7 @@ from crack_pipeline.training.answers import answers
 from crack_pipeline.training.vae import VAETraining, kl_divergence
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), images=st.integers(1, 5), latent=st.integers(1, 9))
 def test_the_divergence_is_that_of_normal_distributions(seed, images, latent):
     noise = torch.Generator().manual_seed(seed)

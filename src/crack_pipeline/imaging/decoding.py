@@ -143,10 +143,16 @@ def decode_mask(data: bytes, *, max_pixels: int = HARD_MAX_PIXELS) -> tuple[NDAr
     if image.mode in ("1", "L"):
         return _pixels(image).astype(np.uint8, copy=False), lossy
     if image.mode in ("LA", "PA"):
-        return np.asarray(image.getchannel(0)), lossy
-    if image.mode not in ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
+        values = np.asarray(image.getchannel(0))
+    elif image.mode in ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
+        values = convert(np.asarray(image.convert("RGB")), "grey")
+    else:
         raise Undecodable("unsupported", _unsupported(image.mode))
-    return convert(np.asarray(image.convert("RGB")), "grey"), lossy
+    if image.mode in ("LA", "PA", "RGBA"):
+        clear = np.asarray(image.getchannel("A")) < 255
+        if clear.any() and (values[clear].any() or np.ptp(values) == 0):
+            raise Undecodable("unsupported", "what it says may lie in its transparency: save it without alpha channel")
+    return values, lossy
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:

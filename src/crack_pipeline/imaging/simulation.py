@@ -22,6 +22,12 @@ from crack_pipeline.imaging.nuisances import choose_nuisances, draw_nuisances
 _GREY = np.float32(0.5)
 _WIDEST, _NARROWEST = 100.0, 0.5
 _TRIES = 8
+_FILLED = 3.0
+"""Cracks wider than this, in px, can be filled."""
+_SOFT = 0.4
+"""Share of the cracks without sharp edges."""
+_ROUGH, _COARSE = 0.5, 4.0
+"""Share of the squares whose cracks show their ground, and the deviation of a Gaussian, px, that leaves no grain."""
 
 
 class Simulation(BaseModel):
@@ -39,7 +45,10 @@ class Simulation(BaseModel):
     orientation: tuple[float, float] | None = Field(
         None, description="degrees between which cracks run, 0 = from left to right, clockwise; null: any"
     )
-    difficulty: tuple[float, float] = Field((0.0, 0.9), description="from wide and dark, 0, to faint hairlines, 1")
+    difficulty: tuple[float, float] = Field(
+        (0.0, 0.9),
+        description="from dark, 0, to hardly darker than the concrete, 1; half of the wide ones are always dark",
+    )
     nuisances: float = Field(0.6, ge=0, le=1, description="share of the squares with stains, blots, seams, shadows")
 
     @model_validator(mode="after")
@@ -126,11 +135,18 @@ def _draw(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Draw one crack; once more if it all but misses the square."""
     shape: tuple[int, int] = (surface.shape[0], surface.shape[1])
+    blank = np.full_like(surface, _GREY)
     for _ in range(_TRIES):
-        drawn, mask = draw_crack(surface, rng, _style(rng, simulation, difficulty, shape, light))
+        style = _style(rng, simulation, difficulty, shape, light)
+        drawn, mask = draw_crack(blank, rng, style)
         if mask.sum() >= 0.2 * min(shape):
             break
-    return drawn, mask
+    factor = drawn / _GREY
+    if rng.random() < _SOFT:
+        # Edges are worn, and slope into the depth.
+        slope = float(rng.uniform(0.05, 0.3)) * style.width
+        factor = np.asarray(cv2.GaussianBlur(factor, (0, 0), slope, borderType=cv2.BORDER_REFLECT_101), np.float32)
+    return surface * factor, mask
 
 
 def _style(
@@ -139,6 +155,13 @@ def _style(
     narrowest, widest = simulation.width_px
     width = float(np.exp(rng.uniform(math.log(narrowest), math.log(widest))))
     style = choose_crack(rng, difficulty, shape, light, width)
+    if width > _FILLED and rng.random() < 0.5:
+        # Dust and what has broken off lie in many a wide crack, and give light back: but less than a stain does.
+        contrast, unevenness = rng.uniform(min(0.45, style.contrast), style.contrast), rng.uniform(style.unevenness, 0.8)
+        warm = float(rng.normal(0.04, 0.08))
+        style = replace(
+            style, contrast=float(contrast), unevenness=float(unevenness), tint=(1 + warm, 1.0, max(0.0, 1 - warm))
+        )
     if simulation.branches is not None:
         style = replace(style, branches=simulation.branches)
     if simulation.orientation is not None:
@@ -153,9 +176,15 @@ def _photograph(
         blur = traces.blur * float(rng.uniform(0.8, 1.25))
         factor = np.asarray(cv2.GaussianBlur(factor, (0, 0), blur, borderType=cv2.BORDER_REFLECT_101), np.float32)
     light = square * factor
+    if rng.random() < _ROUGH:
+        # The ground of a shallow crack is as rough as the surface that broke.
+        texture = square - cv2.GaussianBlur(square, (0, 0), _COARSE).astype(np.float32)
+        light += float(rng.uniform(0.2, 0.7)) * (1 - factor) * texture
     if traces.noise > 0:
         lost = np.maximum(1 - np.square(factor), 0)
-        light += 255 * traces.noise * np.sqrt(lost) * rng.standard_normal(light.shape, dtype=np.float32)
+        # Grain is grey: noise of each colour for itself would be coloured, and fainter than what it takes the place of.
+        grain = rng.standard_normal(light.shape[:2], dtype=np.float32)
+        light += 255 * traces.noise * np.sqrt(lost) * (grain if light.ndim == 2 else grain[..., None])
     picture = np.clip(np.rint(light), 0, 255).astype(np.uint8)
     if traces.jpeg_quality is None:
         return picture

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from crack_pipeline.imaging.camera_traces import measure_traces
 from crack_pipeline.imaging.crack_free import Places, find_places
 from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.imaging.simulation import Simulation, Traces
-from crack_pipeline.pipelines.steps import rows_of, select
+from crack_pipeline.pipelines.steps import require_roles, rows_of, select
 from crack_pipeline.training.batches import Images
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ class Synthetic(BaseModel):
         "that the pipeline synthesis has trained",
     )
     simulation: Simulation = Field(default_factory=lambda: Simulation.model_validate({}))
+
+    @model_validator(mode="after")
+    def _wanted(self) -> Synthetic:
+        if self.generator == "learned" and not self.share:
+            raise ValueError("generator is learned, and share 0: nothing would be mixed in; set share to 0.3, say")
+        return self
 
 
 class Admixture(NamedTuple):
@@ -97,9 +103,8 @@ def simulated_squares(
             f"cracks would be up to {widest:g} px wide, more than half of a square of {size} px: lower the width, or "
             "raise the crop"
         )
+    require_roles(manifest, partition, (role,))
     rows = rows_of(select(manifest, partition, [role]))
-    if not len(rows):
-        raise ValueError(f"no photograph has the role {role}: add photographs or change the partition")
     places = find_places(images, rows.tolist(), size, sound=sound, seed=seed)
     if not len(places.rows):
         largest = int(images.sizes[rows].min(axis=1).max())

@@ -81,6 +81,14 @@ def rows_of(table: pd.DataFrame) -> NDArray[np.int64]:
     return table["row"].to_numpy(np.int64)
 
 
+def require_roles(manifest: pd.DataFrame, partition: pd.DataFrame, roles: Sequence[str]) -> None:
+    """Refuse a partition without photographs of some roles, before hours are spent; raises ValueError."""
+    present = set(partition.loc[partition["image_id"].isin(manifest["image_id"]), "role"])
+    for role in roles:
+        if role not in present:
+            raise ValueError(f"no photograph has the role {role}: add photographs or change the partition")
+
+
 def check_same_run(images: _Stack, manifest: pd.DataFrame) -> None:
     """Refuse a stack and a manifest that do not belong together; raises ValueError."""
     ids = images.index["image_id"].to_numpy()

@@ -52,7 +52,7 @@ def test_lossy_masks_are_thresholded():
     mask = np.zeros((32, 32), np.uint8)
     mask[8:24, 8:24] = 255
     assert np.array_equal(read(mask, "JPEG"), mask // 255)
-    assert not np.any(read(mask // 255, "JPEG"))
+    assert not np.any(read(mask * 0, "JPEG"))
     assert np.array_equal(read(mask // 2, "JPEG", threshold=60), mask // 255)
 
 
@@ -91,9 +91,25 @@ def test_masks_of_another_size_are_refused_before_they_are_decoded():
     assert refused(lambda: read_mask(half, (64, 48), MaskValues(), Reading()))[0] == "unreadable mask"
 
 
+@pytest.mark.parametrize(("scale", "values"), [(255, {}), (3, {}), (1, {"background": [0, 204]})])
+def test_a_lossy_mask_whose_cracks_could_be_anything_is_refused(scale, values):
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:24, 8:24] = 255
+    kind, reason = refused(lambda: read(mask // scale, "JPEG", **values))
+    assert kind == "mask values"
+    assert "save it in a lossless format" in reason
+
+
+def test_a_mask_of_the_turned_size_may_belong_to_a_turned_photograph():
+    upright = encoded(Image.new("1", (64, 48)), "PNG")
+    _, reason = refused(lambda: read_mask(upright, (64, 48), MaskValues(), Reading()))
+    assert "EXIF" in reason
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"background": [255]}, "name the values of crack, too"),
         ({"crack": [0]}, "says of 0 both crack and background"),
         ({"crack": [255], "threshold_lossless": True}, "threshold_lossless needs crack: null"),
         ({"crack": [256]}, "less than or equal to 255"),

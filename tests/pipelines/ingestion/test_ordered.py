@@ -24,7 +24,7 @@ class Tally:
             self.most = max(self.most, sum(self.held.values()))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sizes=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 200), st.integers(0, 50)), max_size=40),
     workers=st.integers(1, 5),

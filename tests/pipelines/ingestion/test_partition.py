@@ -119,7 +119,7 @@ def test_targets_sum_and_forget_no_role(n):
 # --- what holds whatever the images are
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(manifest=manifests(), seed=st.integers(0, 9), shuffle=st.randoms(use_true_random=False))
 def test_groups_stay_whole_and_order_does_not_matter(manifest, seed, shuffle):
     partition = Partition(normal=HALVES, crack=HALVES, seed=seed)
@@ -135,7 +135,7 @@ def test_groups_stay_whole_and_order_does_not_matter(manifest, seed, shuffle):
     pd.testing.assert_frame_equal(again.drop(columns="group"), roles.drop(columns="group"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     normal=st.lists(st.one_of(st.just(1), st.integers(1, 30)), min_size=8, max_size=60),
     crack=st.lists(st.one_of(st.just(1), st.integers(1, 30)), min_size=8, max_size=60),
@@ -163,7 +163,7 @@ def test_seed_changes_the_draw():
     assert (one["role"] != other["role"]).any()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(manifest=manifests(), cut=st.floats(0.75, 1), shuffle=st.randoms(use_true_random=False))
 def test_known_images_keep_their_role_when_images_are_added(manifest, cut, shuffle):
     order = list(range(len(manifest)))
@@ -392,7 +392,7 @@ def test_copies_of_a_given_test_part_are_left_out_of_the_others(caplog):
     assert "2 images are left out: they have near-duplicates in a given split" in caplog.text
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(manifest=manifests(), sources=st.sets(st.sampled_from(["test", "val", "train"])), seed=st.integers(0, 99))
 def test_a_given_role_holds_images_of_its_split_alone(manifest, sources, seed):
     rng = np.random.default_rng(seed)

@@ -193,6 +193,13 @@ def test_other_masks_give_another_fingerprint(prepared):
     assert training.fingerprint_data(Changed(), manifest, partition, IMAGE) != same
 
 
+@pytest.mark.parametrize("role", ["train", "validation", "test"])
+def test_a_role_without_photographs_is_refused_before_the_training(prepared, role):
+    images, manifest, partition = prepared
+    with pytest.raises(ValueError, match=f"no photograph has the role {role}"):
+        training.fingerprint_data(images, manifest, partition[partition["role"] != role], IMAGE)
+
+
 @pytest.mark.parametrize(
     ("role", "message"),
     [("validation", "no photograph has the role validation"), ("train", "the role train shows a crack")],

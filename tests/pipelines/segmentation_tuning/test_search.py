@@ -102,7 +102,7 @@ def test_the_seed_decides_everything(space, sampler):
     assert all(one != other for one, other in pairwise(parameters(0)))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(kills=st.lists(st.tuples(st.integers(0, 12), st.integers(0, EPOCHS - 1)), max_size=4), pruned=st.booleans())
 def test_an_interrupted_search_ends_as_an_uninterrupted_one(make_space, kills, pruned):
     space = make_space(DIMENSIONS)

@@ -94,7 +94,8 @@ def check_mask(mask: NDArray[np.uint8], label: str | None, preset: Preset, *, st
 
 def _of_another_size(mask: tuple[int, int], photograph: tuple[int, int]) -> Undecodable:
     sizes = f"its mask is {mask[1]} × {mask[0]} px, the photograph {photograph[1]} × {photograph[0]} px"
-    return Undecodable(MASK_SIZE, sizes)
+    turned = ", seen upright (is it turned by its EXIF orientation, and the mask is not?)"
+    return Undecodable(MASK_SIZE, sizes + (turned if mask == photograph[::-1] else ""))
 
 
 def _translate(found: set[int], values: MaskValues, *, lossy: bool) -> NDArray[np.uint8]:
@@ -110,6 +111,12 @@ def _translate(found: set[int], values: MaskValues, *, lossy: bool) -> NDArray[n
                 f"its mask holds {_listed(unknown)}{blurred}, and mask_values gives a meaning only to crack "
                 f"{_listed(crack)}, background {_listed(background)}, ignored {_listed(ignored)}",
             )
+    elif lossy and (background - {0} or 0 < max(found - ignored, default=0) < values.threshold):
+        raise Undecodable(
+            MASK_VALUES,
+            f"its mask, in a format that blurs values, holds {_listed(found)}, which could be anything: save it in a "
+            "lossless format (PNG), or set mask_values.threshold",
+        )
     elif lossy or (values.threshold_lossless and not _is_binary(found - background - ignored)):
         crack = set(range(values.threshold, 256))
     elif _is_binary(found - background - ignored):

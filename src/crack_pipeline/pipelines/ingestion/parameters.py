@@ -125,6 +125,8 @@ class MaskValues(Strict):
         both = sorted(set(self.crack or ()) & set(self.background))
         if both:
             raise ValueError(f"mask_values says of {both[0]} both crack and background")
+        if self.crack is None and 0 not in self.background:
+            raise ValueError("mask_values says that 0 is not background: name the values of crack, too")
         if self.crack is not None and self.threshold_lossless:
             raise ValueError("threshold_lossless needs crack: null, since the values that mean crack are named")
         return self

@@ -19,7 +19,7 @@ from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Training
 from crack_pipeline.pipelines.simulating import NOTHING, Admixture, Synthetic, simulated_squares
-from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, rows_of, select
+from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, require_roles, rows_of, select
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.learned_squares import unpack
 from crack_pipeline.training.segmenting import Tiles, check_tiles
@@ -96,7 +96,14 @@ def create_network(
 def fingerprint_data(
     images: PhotographStack, manifest: pd.DataFrame, partition: pd.DataFrame, image: Image
 ) -> dict[str, Any]:
-    """Identify the data of a training, masks included; see :func:`crack_pipeline.pipelines.steps.fingerprint`."""
+    """Identify the data of a training, masks included; see :func:`crack_pipeline.pipelines.steps.fingerprint`.
+
+    Raises
+    ------
+    ValueError
+        If a role has no photographs: no time is to be spent on the others then.
+    """
+    require_roles(manifest, partition, ("train", "validation", "test"))
     return fingerprint(manifest, partition, image, _masks(images, manifest))
 
 
@@ -127,9 +134,8 @@ def prepare_admixture(
     """
     if not synthetic.share:
         return NOTHING
+    require_roles(manifest, partition, ("train",))
     train = select(manifest, partition, ["train"])
-    if train.empty:
-        raise ValueError(_without("train"))
     crop = _crop(images, rows_of(train), training.crop, int(rebuild(initial_weights).stride))
     identity = {"synthetic": synthetic.model_dump(mode="json")}
     if synthetic.generator == "learned":
@@ -230,14 +236,13 @@ def train_segmenter(
     from crack_pipeline.training.synthetic import Mixed
 
     check_same_run(images, manifest)
+    require_roles(manifest, partition, ("train", "validation"))
     tables = {role: select(manifest, partition, [role]) for role in ("train", "validation")}
     for role, table in tables.items():
-        if table.empty:
-            raise ValueError(_without(role))
         if not (table["crack_pixels"] > 0).any():
             raise ValueError(
                 f"none of the {len(table):,} photographs of the role {role} shows a crack: add some with masks, or "
-                "change the partition"
+                "change the partition (each_label: true gives every role some of both kinds)"
             )
     crop = _crop(images, rows_of(tables["train"]), training.crop, int(rebuild(initial_weights).stride))
     logger.info("training on %s photographs", f"{len(tables['train']):,}")
@@ -339,6 +344,7 @@ def learn(
         identity={
             "data": data_fingerprint["fingerprint"],
             "network": initial_weights.facts,
+            "weights": initial_weights.fingerprint(),
             "training": training.model_dump(mode="json", exclude={"patience"}),
             "patience": training.patience,
             "precision": plan.precision,
@@ -412,7 +418,15 @@ def read_preparation(segmenter: Weights) -> Image:
 
 def tiles_for(segmenter: Weights, tiles: Tiles) -> Tiles:
     """Give the tiles that the parameters ask for, with as many views as the threshold was chosen with."""
-    return tiles.model_copy(update={"augmentations": segmenter.facts["tiles"]["augmentations"]})
+    views = segmenter.facts["tiles"]["augmentations"]
+    if views != tiles.augmentations:
+        logger.info(
+            "each photograph is looked at in %d views, as when the threshold was chosen, instead of %d: another number "
+            "needs a new training",
+            views,
+            tiles.augmentations,
+        )
+    return tiles.model_copy(update={"augmentations": views})
 
 
 def rebuild(weights: Weights) -> Any:
@@ -420,10 +434,6 @@ def rebuild(weights: Weights) -> Any:
     network = create_segmenter(weights.facts["network"])
     network.load_state_dict(weights.tensors)
     return network
-
-
-def _without(role: str) -> str:
-    return f"no photograph has the role {role}: add photographs or change the partition"
 
 
 def _masks(images: PhotographStack, manifest: pd.DataFrame) -> Iterator[bytes]:
