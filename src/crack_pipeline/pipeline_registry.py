@@ -11,6 +11,7 @@ from crack_pipeline.pipelines import (
     segmentation_tuning,
     synthesis,
     synthesis_gain,
+    synthesis_simulated,
 )
 
 
@@ -29,6 +30,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "segmentation_evaluate": segmentation.create_evaluate_pipeline(),
         "segmentation_tuning": segmentation_tuning.create_pipeline(),
         "synthesis": synthesis.create_pipeline(),
+        "synthesis_simulated": synthesis_simulated.create_pipeline(),
         "synthesis_gain": synthesis_gain.create_pipeline(),
         "label_free": label_free.create_pipeline(),
         "label_free_predict": label_free.create_predict_pipeline(),

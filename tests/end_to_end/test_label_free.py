@@ -26,7 +26,13 @@ def use(sample, make_project, kedro, tmp_path_factory):
     too_large = kedro(
         small, "run", "--pipeline", "label_free", "--params", f"raw_root={sample},label_free.training.crop=512"
     )
-    return SimpleNamespace(project=project, trained=trained, predicted=predicted, too_large=too_large)
+    flat = tmp_path_factory.mktemp("flat")
+    for path in (sample / "Negative").glob("*.jpg"):
+        shutil.copy(path, flat)
+    sound = kedro(small, "run", "--pipeline", "label_free", "--params", f"raw_root={flat},dataset=sound")
+    return SimpleNamespace(
+        project=project, trained=trained, predicted=predicted, too_large=too_large, small=small, sound=sound
+    )
 
 
 def only(project, path):
@@ -50,6 +56,13 @@ def test_new_photographs_are_segmented(use):
     assert table["path"].tolist() == ["a.jpg"]
     (mask,) = (use.project / "data/07_model_output/label_free_predict/photographs/masks").rglob("*.png")
     assert set(np.unique(cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE))) <= {0, 255}
+
+
+def test_nothing_but_photographs_of_sound_concrete_is_enough(use):
+    assert use.sound.returncode == 0, use.sound.stdout[-4000:]
+    assert only(use.small, "data/06_models/label_free/segmenter.safetensors").stat().st_size > 0
+    metrics = json.loads(only(use.small, "data/08_reporting/label_free/metrics.json").read_text())
+    assert metrics["sets"]["test"]["n"]["crack_pixels"] == 0
 
 
 def test_photographs_smaller_than_a_square_are_one_clear_message(use):

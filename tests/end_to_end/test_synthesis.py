@@ -50,6 +50,24 @@ def test_the_generator_is_judged(use):
         assert cv2.imread(str(only(project, f"data/08_reporting/synthesis/{name}.png"))).std() > 0
 
 
+def test_simulated_pictures_are_written_and_judged(use, kedro):
+    project, _ = use
+    done = kedro(project, "run", "--pipeline", "synthesis_simulated")
+    assert done.returncode == 0, done.stdout[-4000:]
+    folder = project / "data/07_model_output/synthesis_simulated/drawn"
+    manifest = pd.read_csv(folder / "manifest.csv")
+    assert len(manifest) == 6
+    for row in manifest.itertuples():
+        mask = cv2.imread(str(folder / row.mask_path), cv2.IMREAD_GRAYSCALE)
+        assert cv2.imread(str(folder / row.path)).shape == (48, 48, 3)
+        assert (mask == 255).sum() == row.crack_pixels
+        assert row.label == ("crack" if row.crack_pixels else "normal")
+    judgement = json.loads(only(project, "data/08_reporting/synthesis_simulated/judgement.json").read_text())
+    assert 0 <= judgement["real_or_generated"]["share"] <= 1
+    for name in ("samples", "nearest"):
+        assert cv2.imread(str(only(project, f"data/08_reporting/synthesis_simulated/{name}.png"))).std() > 0
+
+
 def test_the_gain_is_measured(use, kedro):
     project, _ = use
     done = kedro(project, "run", "--pipeline", "synthesis_gain")

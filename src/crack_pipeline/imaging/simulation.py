@@ -157,10 +157,12 @@ def _style(
     style = choose_crack(rng, difficulty, shape, light, width)
     if width > _FILLED and rng.random() < 0.5:
         # Dust and what has broken off lie in many a wide crack, and give light back: but less than a stain does.
-        contrast, unevenness = rng.uniform(min(0.45, style.contrast), style.contrast), rng.uniform(style.unevenness, 0.8)
         warm = float(rng.normal(0.04, 0.08))
         style = replace(
-            style, contrast=float(contrast), unevenness=float(unevenness), tint=(1 + warm, 1.0, max(0.0, 1 - warm))
+            style,
+            contrast=float(rng.uniform(min(0.45, style.contrast), style.contrast)),
+            unevenness=float(rng.uniform(style.unevenness, 0.8)),
+            tint=(1 + warm, 1.0, 1 - warm),
         )
     if simulation.branches is not None:
         style = replace(style, branches=simulation.branches)

@@ -67,6 +67,12 @@ def test_new_photographs_need_no_class(listed):
     assert sorted(listed("unlabelled", *paths)[0]) == sorted(paths)
 
 
+def test_photographs_of_sound_concrete_need_no_class(listed):
+    found, rejected = listed("sound", "a.jpg", "b/c.jpg", "Positive/d.jpg")
+    assert [about["label"] for about in found.values()] == ["normal"] * 3
+    assert not rejected
+
+
 def test_masks_lie_in_a_parallel_folder(listed):
     found, rejected = listed(
         "folders", "Positive/1.jpg", "Positive/2.jpg", "Positive/3.jpg", "Negative/1.jpg", "masks/1.png",

@@ -83,7 +83,7 @@ def test_folders_and_masks_that_contradict_each_other_are_reported(workspace, tm
             "kind": "contradiction",
             "reason": "its folder says crack, its mask holds no crack pixel",
         },
-        "Positive/none.png": {"kind": "no mask", "reason": "no mask, and its folder says crack"},
+        "Positive/none.png": {"kind": "crack without mask", "reason": "its folder says crack, and no mask says where"},
     }
     manifest = done.manifest.set_index("path")
     assert manifest["crack_pixels"].to_dict() == {

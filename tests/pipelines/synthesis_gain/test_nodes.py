@@ -1,14 +1,15 @@
 import logging
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from crack_pipeline.datasets import ImageStackDataset
+from crack_pipeline.imaging import simulation
 from crack_pipeline.imaging.photograph_stack import CRACK, PhotographChunk
 from crack_pipeline.imaging.simulation import Simulation
 from crack_pipeline.pipelines.ingestion.parameters import Image
-from crack_pipeline.pipelines.segmentation import training as segmenting
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Training
 from crack_pipeline.pipelines.synthesis_gain import nodes
 from crack_pipeline.pipelines.synthesis_gain.parameters import Gain
@@ -18,7 +19,7 @@ from crack_pipeline.training.segmenting import Tiles
 TRAINING = Training.model_validate(
     {"steps": 2, "steps_per_epoch": 2, "batch_size": 4, "crop": 32, "average": 0, "validation_crops": 4}
 )
-GAIN = Gain(pairs=(1, 2), shares=(0.0, 0.5), seeds=1, tile=32, min_crack_pixels=8)
+GAIN = Gain(pairs=(4, 5), shares=(0.0, 0.5), seeds=1, tile=32, min_crack_pixels=8, classifier_steps=2)
 
 
 class Nothing:
@@ -31,7 +32,7 @@ class Nothing:
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory):
     """Everything but the study and its folder."""
-    number = 8
+    number = 12
     ids = [f"{n:02d}" for n in range(number)]
     images, masks = [], []
     for seed in range(number):
@@ -58,16 +59,16 @@ def arguments(tmp_path_factory):
         )
     )
     manifest = index.assign(group=ids, row=range(number), source="", mask_path="")
-    roles = ["train"] * 4 + ["validation"] * 2 + ["test"] * 2
+    roles = ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
     partition = pd.DataFrame({"image_id": ids, "group": ids, "role": roles})
     network = Network.model_validate({"name": "unet", "levels": 2, "base_channels": 2})
     image_form = Image(size=None, mode="rgb", masks=True)
-    initial = segmenting.create_network(image_form, network, EncoderWeights("none"), TRAINING, Nothing())
+    create = partial(nodes.create_networks, image_form, network, EncoderWeights("none"), TRAINING, Nothing(), Tiles())
     plan = resolve(Compute(accelerator="cpu", precision="32-true", batch_size=4, workers=0))
 
     def given(gain, folder):
         return (
-            *(dataset.load(), manifest, partition, {"fingerprint": "this"}, initial, TRAINING),
+            *(dataset.load(), manifest, partition, {"fingerprint": "this"}, create(gain), TRAINING),
             *(Simulation(width=(2, 5)), gain, Tiles(size=64, halo=4, blend=2), plan, folder),
         )
 
@@ -77,7 +78,7 @@ def arguments(tmp_path_factory):
 def test_an_interrupted_study_repeats_nothing(arguments, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     first = nodes.compare_trainings(*arguments(GAIN, tmp_path))
-    assert first[["pairs", "share"]].apply(tuple, axis=1).tolist() == [(1, 0.0), (1, 0.5), (2, 0.0), (2, 0.5)]
+    assert first[["pairs", "share"]].apply(tuple, axis=1).tolist() == [(4, 0.0), (4, 0.5), (5, 0.0), (5, 0.5)]
     assert first[["dice", "miou", "tile_roc_auc"]].notna().all(axis=None)
     caplog.clear()
     whole = nodes.compare_trainings(*arguments(GAIN.model_copy(update={"seeds": 2}), tmp_path))
@@ -86,19 +87,32 @@ def test_an_interrupted_study_repeats_nothing(arguments, tmp_path, caplog):
     pd.testing.assert_frame_equal(whole.head(4), first)
 
 
-def test_more_photographs_contain_the_fewer(arguments):
-    _, manifest, partition, *_ = arguments(GAIN, None)
-    cracked = manifest["image_id"].to_numpy()[:4]
-    one, three = (nodes._subset(partition, cracked, number, 0) for number in (1, 3))
-    kept = [set(table.loc[table["role"] == "train", "image_id"]) for table in (one, three)]
-    assert len(kept[0]) == 1
-    assert kept[0] < kept[1]
-    assert (three["role"] == "test").sum() == 2
+def test_another_simulator_is_another_study(arguments, tmp_path, monkeypatch):
+    gain = GAIN.model_copy(update={"pairs": (4,), "shares": (0.0,)})
+    nodes.compare_trainings(*arguments(gain, tmp_path))
+    monkeypatch.setattr(simulation, "_SOFT", 1.0)
+    nodes.compare_trainings(*arguments(gain, tmp_path))
+    assert len(list(tmp_path.glob("*.json"))) == 2
+
+
+def test_more_photographs_contain_the_fewer_and_none_is_learned_from_and_judged_by():
+    ids = [f"{n:02d}" for n in range(40)]
+    pool = pd.DataFrame({"image_id": ids, "group": ids, "role": ["train"] * 36 + ["test"] * 4})
+    before = {"train": set(), "validation": set()}
+    for number in (4, 10, 30):
+        used = nodes._subset(pool, np.array(ids[:36]), number, 0)
+        now = {role: set(table["image_id"]) for role, table in used.groupby("role")}
+        assert len(now["train"]) + len(now["validation"]) == number
+        assert len(now["validation"]) == (number + 1) // 5
+        assert not now["train"] & now["validation"]
+        assert now["test"] == set(ids[36:])
+        assert all(before[role] <= now[role] for role in before)
+        before = now
 
 
 def test_more_photographs_than_there_are_is_a_clear_message(arguments, tmp_path):
-    with pytest.raises(ValueError, match=r"there are 4 training photographs with a crack, fewer than the 9"):
-        nodes.compare_trainings(*arguments(GAIN.model_copy(update={"pairs": (9, 12)}), tmp_path))
+    with pytest.raises(ValueError, match=r"there are 10 photographs with a crack .* fewer than the 19"):
+        nodes.compare_trainings(*arguments(GAIN.model_copy(update={"pairs": (19, 22)}), tmp_path))
 
 
 def test_gains_are_paired_by_seed():
@@ -119,7 +133,7 @@ def test_gains_are_paired_by_seed():
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [({"pairs": (0,)}, "from 1 on"), ({"pairs": (3, 3)}, "different"), ({"shares": (0.5,)}, "0 among them")],
+    [({"pairs": (3,)}, "from 4 on"), ({"pairs": (5, 5)}, "different"), ({"shares": (0.5,)}, "0 among them")],
 )
 def test_wrong_parameters_are_named(wrong, says):
     with pytest.raises(ValueError, match=says):

@@ -21,7 +21,7 @@ from crack_pipeline.imaging import near_duplicates, tiling
 from crack_pipeline.imaging.decoding import Mode, Undecodable, decode, header_size, prepare
 from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED, PhotographChunk
 from crack_pipeline.imaging.stack import ImageChunk
-from crack_pipeline.pipelines.ingestion.listing import MASK, NO_MASK, REJECTED, Source
+from crack_pipeline.pipelines.ingestion.listing import MASK, NO_MASK, REJECTED, UNMARKED, Source
 from crack_pipeline.pipelines.ingestion.masks import MASK_VALUES, check_mask, read_mask
 from crack_pipeline.pipelines.ingestion.ordered import Hold, in_order
 from crack_pipeline.pipelines.ingestion.parameters import Image, Preset, Reading, Tiling
@@ -134,7 +134,9 @@ def develop(
         If the photograph or its mask cannot be used.
     """
     if image.masks and mask is None and label != "normal":
-        raise Undecodable(NO_MASK, "no mask, and " + (f"its folder says {label}" if label else "no label either"))
+        if label is None:
+            raise Undecodable(NO_MASK, "no mask, and no label either")
+        raise Undecodable(UNMARKED, f"its folder says {label}, and no mask says where")
     photo_id, pixels = _opened(data, image.mode, reading)
     height, width = pixels.shape[:2]
     meaning = _mask(mask, (height, width), label, preset=preset, image=image, reading=reading)

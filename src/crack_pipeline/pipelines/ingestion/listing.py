@@ -17,6 +17,7 @@ REJECTED = ("path", "kind", "reason")
 
 UNKNOWN, TOO_LARGE = "unknown class", "too large"
 NO_MASK, MASK, MASK_FOLDER = "no mask", "unreadable mask", "mask folder"
+UNMARKED = "crack without mask"
 ORPHAN_MASK, AMBIGUOUS_MASK = "orphan mask", "ambiguous mask"
 
 _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
@@ -149,6 +150,8 @@ class _Layout:
         folder = pure.parts[:-1]
         if self._preset.label_from == "none":
             return _Found()
+        if self._preset.label_from == "sound":
+            return _Found("normal")
         if self._parts and self._part(folder) is None:
             names = ", ".join(part.images for part in self._preset.parts)
             return _Found(kind=UNKNOWN, reason=f"not in a folder of photographs of this data set ({names})")

@@ -13,7 +13,7 @@ from crack_pipeline.imaging.photograph_stack import PhotographChunk
 from crack_pipeline.imaging.stack import ImageChunk, Stack
 from crack_pipeline.pipelines.ingestion import partition as roles
 from crack_pipeline.pipelines.ingestion.developing import DOUBTFUL, develop_all
-from crack_pipeline.pipelines.ingestion.listing import MASK_FOLDER, ORPHAN_MASK, REJECTED, Source, list_files
+from crack_pipeline.pipelines.ingestion.listing import MASK_FOLDER, ORPHAN_MASK, REJECTED, UNMARKED, Source, list_files
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Duplicates, Image, Presets, Reading
 from crack_pipeline.pipelines.ingestion.partition import Partition
 from crack_pipeline.pipelines.ingestion.splits import NO_SPLIT, SPLIT_LINE, apply_splits
@@ -21,7 +21,7 @@ from crack_pipeline.pipelines.ingestion.splits import NO_SPLIT, SPLIT_LINE, appl
 logger = logging.getLogger(__name__)
 
 COPY, CONFLICT = "copy", "conflict"
-HARMLESS = (COPY, DOUBTFUL, MASK_FOLDER, NO_SPLIT)
+HARMLESS = (COPY, DOUBTFUL, MASK_FOLDER, NO_SPLIT, UNMARKED)
 # A mask whose photograph is missing spoils nothing that is there, nor does an entry for a part of a data set that is
 # not; where names do not fit each other, the photographs without a mask are what counts.
 NO_PHOTOGRAPH = (ORPHAN_MASK, SPLIT_LINE)
@@ -176,7 +176,8 @@ def check_quarantine(candidates: pd.DataFrame, quarantine: pd.DataFrame, reading
     candidates
         The manifest so far.
     quarantine
-        ``path``, ``reason``, ``kind``. Byte copies and photographs whose tiles are all doubtful are not bad;
+        ``path``, ``reason``, ``kind``. Byte copies, photographs whose tiles are all doubtful, and cracked
+        ones of which nobody marked the cracks, are not bad;
         masks without a photograph, and entries of split files, do not count at all.
     reading
         ``max_bad_share``.

@@ -151,8 +151,9 @@ class Preset(Strict):
     """The layout of a data set."""
 
     about: str = Field("", description="one line for the reader")
-    label_from: Literal["folder", "mask", "none"] = Field(
-        "folder", description="where the label of a photograph comes from; none: it has no label"
+    label_from: Literal["folder", "mask", "sound", "none"] = Field(
+        "folder",
+        description="where the label of a photograph comes from; sound: none shows a crack; none: it has no label",
     )
     classes: dict[Literal["normal", "crack"], list[str]] = Field(
         {},

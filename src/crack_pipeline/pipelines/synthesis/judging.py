@@ -3,39 +3,43 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crack_pipeline.evaluation.bootstrap import percentile_interval, resampled_weights
 from crack_pipeline.evaluation.generated import density_and_coverage, wilson_interval
 from crack_pipeline.imaging.copies import find_nearest
 from crack_pipeline.imaging.photograph_stack import CRACK
-from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.synthesis.nodes import Pictures, picture_seed
+from crack_pipeline.pipelines.synthesis.drawing import Drawing, picture_seed
+from crack_pipeline.pipelines.synthesis.nodes import Pictures
 from crack_pipeline.pipelines.synthesis.parameters import Judging
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.learned_squares import unpack
 from crack_pipeline.training.random_features import random_features
 from crack_pipeline.training.telling_apart import tell_apart
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
+_SECONDS_BETWEEN_LINES = 10.0
+_COLUMNS = ["seed", "nearest", "correlation", "copy", "top", "left", "side", "generated"]
 _ROOT = 977
 """Seeds of the pictures that are judged differ from those of the data set that is written."""
 
 
 def judge(
-    generator: Weights,
+    drawing: Drawing,
     train_pictures: Pictures,
-    test_pictures: Pictures,
+    test_pictures: Pictures | None,
     manifest: pd.DataFrame,
     judging: Judging,
     plan: Plan,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Judge a generator against photographs that it has not learned from.
+    """Judge a generator against photographs that it has not learned from; without any, both results are empty.
 
     Returns
     -------
@@ -45,12 +49,16 @@ def judge(
         pictures that are in a training photograph, ``ci95``) and, for comparison, of real test pictures.
     pandas.DataFrame
         A row per drawn picture: ``seed``, ``nearest`` (path of the training photograph), ``correlation``, ``copy``,
-        ``generated`` (the classifier's probability).
+        ``top``, ``left`` and ``side`` of the place there, px, and ``generated`` (the classifier's probability).
     """
-    drawn, seeds = _draw(generator, judging)
+    if test_pictures is None:
+        return {}, pd.DataFrame(columns=_COLUMNS)
+    drawn, seeds = _draw(drawing, judging)
     real, _, photographs = test_pictures.take(judging.pictures, judging.seed)
+    groups = manifest.set_index("row")["group"].loc[photographs.tolist()].to_numpy()
+    groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
     learned, _, _ = train_pictures.take(judging.pictures, judging.seed)
-    judged = tell_apart(real, drawn, photographs, plan, folds=judging.folds, steps=judging.steps, seed=judging.seed)
+    judged = tell_apart(real, drawn, groups, plan, folds=judging.folds, steps=judging.steps, seed=judging.seed)
     right = (judged > 0.5) == np.repeat([False, True], [len(real), len(drawn)])
 
     features = random_features(np.concatenate([real, drawn, learned]), plan)
@@ -69,11 +77,12 @@ def judge(
             "nearest": [paths.get(row, "") for row in nearest["row"]],
             "correlation": nearest["correlation"],
             "copy": copied,
+            **{name: nearest[name] for name in ("top", "left", "side")},
             "generated": judged[len(real) :],
         }
     )
     found = {
-        "real_or_generated": _share(int(right.sum()), len(right)),
+        "real_or_generated": _share_of_groups(right, groups, judging),
         "density": density,
         "coverage": coverage,
         "of_training_pictures": {"density": best_density, "coverage": best_coverage},
@@ -96,6 +105,8 @@ def track_judgement(judgement: Mapping[str, Any]) -> dict[str, dict[str, float]]
 
 def summarise(judgement: Mapping[str, Any], data_fingerprint: Mapping[str, Any], quarantine: pd.DataFrame) -> str:
     """Say in a few lines what the generator is worth."""
+    if not judgement:
+        return f"{data_fingerprint['images']:,} photographs; no photograph of the role test shows a crack to judge with"
     told, copies = judgement["real_or_generated"], judgement["copies"]
     of_training = judgement["of_training_pictures"]
     return "\n".join(
@@ -111,18 +122,41 @@ def summarise(judgement: Mapping[str, Any], data_fingerprint: Mapping[str, Any],
     )
 
 
-def _draw(generator: Weights, judging: Judging) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _draw(drawing: Drawing, judging: Judging) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     seeds = np.array([picture_seed(judging.seed + _ROOT, number) for number in range(judging.pictures)], np.int64)
-    squares = unpack(generator)
-    images, masks = squares.squares(seeds, squares.size)
-    if squares.network.masks:
+    images, masks = drawing.draw(seeds)
+    if drawing.masks:
         logger.info("%.1f %% of the drawn pictures show a crack", 100 * (masks == CRACK).any(axis=(1, 2)).mean())
     return images, seeds
 
 
 def _nearest(pictures: NDArray[np.uint8], among: Pictures) -> pd.DataFrame:
     photographs = ((int(row), among.images.photograph(int(row))) for row in among.rows)
-    return pd.DataFrame(find_nearest(pictures, photographs, whole=not among.masks))
+    found = pd.DataFrame(find_nearest(pictures, _told(photographs, len(among.rows)), whole=not among.masks))
+    corners = np.array(found.pop("corner").tolist())
+    return found.assign(top=corners[:, 0], left=corners[:, 1])
+
+
+def _told(photographs: Iterable[T], number: int) -> Iterator[T]:
+    """Say from time to time how many photographs have been searched."""
+    said = time.monotonic()
+    for done, photograph in enumerate(photographs):
+        if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            logger.info("looked for copies in %d of %d photographs", done, number)
+        yield photograph
+
+
+def _share_of_groups(right: NDArray[np.bool_], groups: NDArray[np.int64], judging: Judging) -> dict[str, Any]:
+    """Give a share; crops of photographs of one group are not independent, pictures that were drawn are."""
+    drawn = len(right) - len(groups)
+    of_all = np.concatenate([groups, groups.max() + 1 + np.arange(drawn)])
+    shares = [
+        weights @ right / weights.sum(axis=1)
+        for weights in resampled_weights(of_all, resamples=judging.resamples, seed=judging.seed)
+    ]
+    interval = percentile_interval(np.concatenate(shares))
+    return {"share": float(right.mean()), "ci95": interval, "n": len(right)}
 
 
 def _share(hits: int, number: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +13,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from crack_pipeline.imaging.camera import encode_png
-from crack_pipeline.imaging.photograph_stack import CRACK, PhotographStack
+from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.models.picture_vae import PatchCritic, PictureVAE
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, rows_of, select
 from crack_pipeline.pipelines.synthesis.parameters import Generator, Sampling
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.learned_squares import LearnedSquares, fit_prior, normal_prior, rebuild_generator, unpack
+from crack_pipeline.training.learned_squares import fit_prior, normal_prior, rebuild_generator
 
 if TYPE_CHECKING:
     from crack_pipeline.training.crops import Source
@@ -230,46 +229,3 @@ def encode(
         means.append(mean.float().cpu().numpy())
         deviations.append((0.5 * log_variance).exp().float().cpu().numpy())
     return np.concatenate(means), np.concatenate(deviations)
-
-
-@dataclass(frozen=True)
-class DrawnFiles:
-    """The files of a data set of drawn pictures, each made when it is asked for.
-
-    Iterating gives (name, content): ``images/00001.png`` … and, where the generator knows masks, ``masks/00001.png``
-    (white on the crack) after each; at the end ``manifest.csv``: ``path``, ``mask_path``, ``label``, ``seed``,
-    ``crack_pixels``.
-    """
-
-    squares: LearnedSquares
-    number: int
-    seed: int
-
-    def __len__(self) -> int:
-        return self.number * (1 + int(self.squares.network.masks)) + 1
-
-    def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        rows = []
-        for start in range(0, self.number, _AT_ONCE):
-            numbers = range(start, min(start + _AT_ONCE, self.number))
-            seeds = np.array([picture_seed(self.seed, number) for number in numbers], np.int64)
-            images, masks = self.squares.squares(seeds, self.squares.size)
-            for number, seed, image, mask in zip(numbers, seeds.tolist(), images, masks, strict=True):
-                name = f"{number + 1:05d}.png"
-                row: dict[str, Any] = {"path": f"images/{name}", "mask_path": "", "label": "crack", "seed": seed}
-                yield f"images/{name}", encode_png(image)
-                if self.squares.network.masks:
-                    yield f"masks/{name}", encode_png(mask == CRACK)
-                    row |= {"mask_path": f"masks/{name}", "crack_pixels": int((mask == CRACK).sum())}
-                rows.append(row)
-        yield "manifest.csv", pd.DataFrame(rows).to_csv(index=False).encode()
-
-
-def picture_seed(seed: int, number: int) -> int:
-    """Give the seed of one picture of a data set."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(2, np.uint32).view(np.uint64)[0] >> 2)
-
-
-def draw_data_set(generator: Weights, sampling: Sampling) -> DrawnFiles:
-    """Draw new pictures, as many as asked for, file by file."""
-    return DrawnFiles(unpack(generator), sampling.number, sampling.seed)

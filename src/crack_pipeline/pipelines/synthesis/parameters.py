@@ -56,6 +56,14 @@ class Sampling(_Strict):
     seed: int = Field(0, ge=0)
 
 
+class SimulatedPictures(_Strict):
+    """What is drawn on photographs of sound concrete."""
+
+    size: int = Field(128, ge=32, description="side of the pictures, px")
+    number: int = Field(500, ge=0, description="pictures written as a data set")
+    seed: int = Field(0, ge=0)
+
+
 class Judging(_Strict):
     """How the generator is judged."""
 
@@ -66,4 +74,5 @@ class Judging(_Strict):
     copy_correlation: float = Field(
         0.95, gt=0, le=1, description="with a place in a training photograph, from which on a picture is a copy"
     )
+    resamples: int = Field(1000, ge=2, le=100_000, description="of the bootstrap")
     seed: int = Field(0, ge=0)

@@ -13,7 +13,8 @@ from crack_pipeline.evaluation.segmentation_figures import outline
 from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.models.picture_vae import PictureVAE
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.synthesis.nodes import Pictures, encode, picture_seed
+from crack_pipeline.pipelines.synthesis.drawing import Drawing, picture_seed
+from crack_pipeline.pipelines.synthesis.nodes import Pictures, encode
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.learned_squares import as_pictures, rebuild_generator, unpack
 
@@ -28,10 +29,10 @@ def draw_training_curves(training_history: pd.DataFrame) -> Figure:
 
 def draw_reconstructions(network_weights: Weights, validation_pictures: Pictures, plan: Plan) -> Figure:
     """Show pictures that were not learned from beside what is left of them in the latent vector."""
-    network = rebuild_generator(network_weights)
+    network = rebuild_generator(network_weights).to(plan.device)
     images, masks, _ = validation_pictures.take(_REBUILT, 0)
     means, _ = encode(network, images, masks, plan)
-    rebuilt, found = _decode(network, means)
+    rebuilt, found = _decode(network.cpu(), means)
     samples = []
     for original, mask, image, mask_found in zip(images, masks, rebuilt, found, strict=True):
         shown = [original, image]
@@ -42,12 +43,11 @@ def draw_reconstructions(network_weights: Weights, validation_pictures: Pictures
     return image_grid(samples, columns, across=3, cell=_CELL, title="Pictures that were not learned from, and rebuilt")
 
 
-def draw_samples(generator: Weights) -> Figure:
-    """Show pictures drawn from the prior."""
-    squares = unpack(generator)
+def draw_samples(drawing: Drawing) -> Figure:
+    """Show new pictures."""
     seeds = np.array([picture_seed(1, number) for number in range(_SAMPLES)], np.int64)
-    images, masks = squares.squares(seeds, squares.size)
-    if squares.network.masks:
+    images, masks = drawing.draw(seeds)
+    if drawing.masks:
         samples = [Sample([image, outline(image, mask == CRACK)]) for image, mask in zip(images, masks, strict=True)]
         return image_grid(samples, ["drawn", "its mask"], across=6, cell=_CELL, title="Drawn from the generator")
     return image_grid(
@@ -69,21 +69,19 @@ def draw_walks(generator: Weights) -> Figure:
     return image_grid(rows, columns, cell=_CELL, title="From one picture to another, through the latent space")
 
 
-def draw_nearest(generator: Weights, drawn: pd.DataFrame, train_pictures: Pictures, manifest: pd.DataFrame) -> Figure:
-    """Show the drawn pictures that come closest to a training photograph, beside it."""
-    squares = unpack(generator)
-    closest = drawn.head(_COPIES)
+def draw_nearest(drawing: Drawing, drawn: pd.DataFrame, train_pictures: Pictures, manifest: pd.DataFrame) -> Figure:
+    """Show the drawn pictures that come closest to a place in a training photograph, beside it."""
+    closest = drawn[drawn["side"] > 0].head(_COPIES)
     rows = manifest.set_index("path")["row"]
-    images, _ = squares.squares(closest["seed"].to_numpy(np.int64), squares.size)
+    images, _ = drawing.draw(closest["seed"].to_numpy(np.int64))
     samples = []
-    for image, path, correlation in zip(images, closest["nearest"], closest["correlation"], strict=True):
-        if path not in rows.index:
-            continue
-        photograph = np.asarray(train_pictures.images.photograph(int(rows[path])))
-        samples.append(Sample([image, photograph], f"{path}: {correlation:.2f}"))
-    return image_grid(
-        samples, ["drawn", "nearest photograph"], across=3, cell=1.9, title="Closest to training photographs"
-    )
+    for image, found in zip(images, closest.to_dict("records"), strict=True):
+        photograph = np.asarray(train_pictures.images.photograph(int(rows[found["nearest"]])))
+        top, left, side = (int(found[name]) for name in ("top", "left", "side"))
+        place = photograph[top : top + side, left : left + side]
+        samples.append(Sample([image, place], f"{found['nearest']}: {found['correlation']:.2f}"))
+    title, none = "Closest to training photographs", "nothing was compared"
+    return image_grid(samples, ["drawn", "nearest place"], across=3, cell=1.9, title=title, none=none)
 
 
 def _between(first: NDArray[np.float32], last: NDArray[np.float32], at: float) -> NDArray[np.float32]:

@@ -8,10 +8,10 @@ from kedro.pipeline import Node, Pipeline
 
 from crack_pipeline.pipelines import ingestion
 from crack_pipeline.pipelines.steps import resolve_plan
+from crack_pipeline.pipelines.synthesis.drawing import draw_data_set, draw_from
 from crack_pipeline.pipelines.synthesis.judging import judge, summarise, track_judgement
 from crack_pipeline.pipelines.synthesis.nodes import (
     choose_pictures,
-    draw_data_set,
     fingerprint_data,
     fit_latent_prior,
     train_generator,
@@ -61,10 +61,11 @@ def create_pipeline(**_: Any) -> Pipeline:
             "generator",
             name="fit_latent_prior",
         ),
-        Node(draw_data_set, ["generator", "params:sampling"], "drawn", name="draw_data_set"),
+        Node(draw_from, "generator", "drawing", name="draw_from"),
+        Node(draw_data_set, ["drawing", "params:sampling"], "drawn", name="draw_data_set"),
         Node(
             judge,
-            ["generator", "train_pictures", "test_pictures", "manifest", "params:judging", "plan"],
+            ["drawing", "train_pictures", "test_pictures", "manifest", "params:judging", "plan"],
             ["judgement", "drawn_and_nearest"],
             name="judge",
         ),
@@ -76,11 +77,11 @@ def create_pipeline(**_: Any) -> Pipeline:
             "reconstructions",
             name="draw_reconstructions",
         ),
-        Node(draw_samples, "generator", "samples", name="draw_samples"),
+        Node(draw_samples, "drawing", "samples", name="draw_samples"),
         Node(draw_walks, "generator", "walks", name="draw_walks"),
         Node(
             draw_nearest,
-            ["generator", "drawn_and_nearest", "train_pictures", "manifest"],
+            ["drawing", "drawn_and_nearest", "train_pictures", "manifest"],
             "nearest",
             name="draw_nearest",
         ),

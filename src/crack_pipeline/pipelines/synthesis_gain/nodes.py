@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from crack_pipeline.evaluation import segmentation_metrics as metrics_of
 from crack_pipeline.evaluation.gain_figure import gain_figure
 from crack_pipeline.imaging import tiling
 from crack_pipeline.imaging.photograph_stack import BACKGROUND, CRACK, PhotographStack
+from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.imaging.simulation import Simulation
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.segmentation.parameters import Training
-from crack_pipeline.pipelines.segmentation.predicting import levels, likeliest
-from crack_pipeline.pipelines.segmentation.training import rebuild, train_segmenter
+from crack_pipeline.pipelines.ingestion.parameters import Image
+from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Training
+from crack_pipeline.pipelines.segmentation.predicting import levels
+from crack_pipeline.pipelines.segmentation.training import Pretrained, create_network, rebuild, train_segmenter
 from crack_pipeline.pipelines.simulating import Admixture, simulated_squares
-from crack_pipeline.pipelines.steps import select
+from crack_pipeline.pipelines.steps import rows_of, select
 from crack_pipeline.pipelines.synthesis_gain.parameters import Gain
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
@@ -35,7 +38,25 @@ from crack_pipeline.training.segmenting import Tiles
 logger = logging.getLogger(__name__)
 
 _MARGIN = 4
+_LEARNED = ("train", "validation")
+_FIFTH, _PROBED, _TILES = 5, 8, 32
 MEASURES = {"dice": "Dice, pooled", "miou": "mean IoU", "tile_roc_auc": "ROC-AUC of tiles"}
+
+
+def create_networks(
+    image: Image,
+    network: Network,
+    encoder_weights: EncoderWeights,
+    training: Training,
+    pretrained: Pretrained,
+    tiles: Tiles,
+    gain: Gain,
+) -> list[Weights]:
+    """Create an untrained network for every seed, so that what is compared does not hang on one."""
+    return [
+        create_network(image, network, encoder_weights, _seeded(training, seed), pretrained, tiles)
+        for seed in range(gain.seeds)
+    ]
 
 
 def compare_trainings(
@@ -43,7 +64,7 @@ def compare_trainings(
     manifest: pd.DataFrame,
     partition: pd.DataFrame,
     data_fingerprint: Mapping[str, Any],
-    initial_weights: Weights,
+    initial_weights: Sequence[Weights],
     training: Training,
     simulation: Simulation,
     gain: Gain,
@@ -53,41 +74,47 @@ def compare_trainings(
 ) -> pd.DataFrame:
     """Train with each number of real photographs, with and without synthetic cracks, and measure on the test ones.
 
-    Every number's photographs are among those of the next larger one, the same with and without synthetic cracks, and
-    synthetic cracks are drawn on no others. A training that has ended is not repeated when the study is interrupted.
+    What is not for the test is one pool. Of the photographs that are drawn from it every fifth chooses epoch and
+    threshold, and the others are learned from: a user with ten has no more. Every number's photographs are among those
+    of the next larger one, the same with and without synthetic cracks. These are drawn on sound concrete of the whole
+    pool. A training that has ended is not repeated when the study is interrupted.
 
     Returns
     -------
     pandas.DataFrame
-        A row per training: ``pairs``, ``share``, ``seed``, ``dice``, ``miou``, ``tile_roc_auc``.
+        A row per training: ``pairs``, ``share``, ``seed``, ``dice``, ``miou``, ``tile_roc_auc`` (of a classifier).
 
     Raises
     ------
     ValueError
-        If there are fewer training photographs with a crack than the fewest that are asked for.
+        If there are fewer photographs with a crack than the fewest that are asked for, or there is no sound concrete.
     """
-    train = select(manifest, partition, ["train"])
-    cracked = train[train["crack_pixels"] > 0]
-    sizes = sorted({min(number, len(cracked)) for number in gain.pairs})
+    pool = partition.assign(role=partition["role"].where(~partition["role"].isin(_LEARNED), "train"))
+    table = select(manifest, pool, ["train"])
+    cracked = np.sort(table.loc[table["crack_pixels"] > 0, "image_id"].to_numpy(str))
     if min(gain.pairs) > len(cracked):
         raise ValueError(
-            f"there are {len(cracked):,} training photographs with a crack, fewer than the {min(gain.pairs):,} of "
-            "synthesis_gain.gain.pairs: lower it, or add photographs"
+            f"there are {len(cracked):,} photographs with a crack that are not for the test, fewer than the "
+            f"{min(gain.pairs):,} of synthesis_gain.gain.pairs: lower it, or add photographs"
         )
+    squares = {
+        size: simulated_squares(images, manifest, pool, simulation, role="train", size=size, seed=training.seed)
+        for size in {training.crop, gain.tile}
+    }
+    sizes = sorted({min(number, len(cracked)) for number in gain.pairs})
     planned = [(number, share, seed) for seed in range(gain.seeds) for number in sizes for share in sorted(gain.shares)]
+    shared = {
+        "data": data_fingerprint["fingerprint"],
+        "training": training.model_dump(mode="json"),
+        "simulation": simulation.model_dump(mode="json"),
+        "drawn": [_probe(squares[size], size) for size in sorted(squares)],
+        "tiles": tiles.model_dump(mode="json"),
+        "gain": gain.model_dump(mode="json", exclude={"pairs", "shares", "seeds"}),
+    }
     rows = []
     for done, (number, share, seed) in enumerate(planned, start=1):
-        what = {
-            "data": data_fingerprint["fingerprint"],
-            "network": initial_weights.facts,
-            "training": training.model_dump(mode="json"),
-            "simulation": simulation.model_dump(mode="json"),
-            "tiles": tiles.model_dump(mode="json"),
-            "gain": gain.model_dump(mode="json", include={"tile", "min_crack_pixels"}),
-            "pairs": number,
-            "share": share,
-            "seed": seed,
-        }
+        initial, row = initial_weights[seed], {"pairs": number, "share": share, "seed": seed}
+        what = {**shared, **row, "network": initial.facts, "weights": initial.fingerprint()}
         kept = checkpoints / f"{_name(what)}.json"
         if kept.exists():
             rows.append(json.loads(kept.read_text(encoding="utf-8")))
@@ -100,27 +127,14 @@ def compare_trainings(
             100 * share,
             seed,
         )
-        used = _subset(partition, cracked["image_id"].to_numpy(), number, seed)
-        how = training.model_copy(update={"seed": training.seed + seed})
-        admixture = Admixture()
-        if share:
-            squares = simulated_squares(
-                images, manifest, used, simulation, role="train", size=how.crop, seed=how.seed, sound=False
-            )
-            admixture = Admixture(share, squares, {"share": share})
-        weights, _ = train_segmenter(
-            images,
-            manifest,
-            used,
-            {"fingerprint": _name(what)},
-            initial_weights,
-            how,
-            plan,
-            checkpoints,
-            admixture,
-        )
-        row = {"pairs": number, "share": share, "seed": seed}
-        row |= _measure(weights, images, manifest, used, gain, tiles, plan)
+        used = _subset(pool, cracked, number, seed)
+        how = _seeded(training, seed)
+        admixture = Admixture(share, squares[how.crop], {"share": share}) if share else Admixture()
+        fingerprint = {"fingerprint": _name(what)}
+        weights, _ = train_segmenter(images, manifest, used, fingerprint, initial, how, plan, checkpoints, admixture)
+        row |= _measure(weights, images, manifest, used, tiles, plan)
+        mixed = squares[gain.tile] if share else None
+        row["tile_roc_auc"] = _classify_tiles(images, manifest, used, mixed, share, gain, how, plan)
         logger.info("Dice %.4f, ROC-AUC of tiles %.4f", row["dice"], row["tile_roc_auc"])
         checkpoints.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(".part")
@@ -187,10 +201,22 @@ def _name(what: Mapping[str, Any]) -> str:
     return fingerprint(**what)
 
 
-def _subset(partition: pd.DataFrame, cracked: NDArray[Any], number: int, seed: int) -> pd.DataFrame:
-    """Leave, of the training photographs, so many cracked ones."""
-    kept = np.random.default_rng([seed, 4]).permutation(np.sort(cracked))[:number]
-    return partition[(partition["role"] != "train") | partition["image_id"].isin(kept)].reset_index(drop=True)
+def _seeded(training: Training, seed: int) -> Training:
+    return training.model_copy(update={"seed": training.seed + seed})
+
+
+def _probe(squares: SimulatedSquares, size: int) -> str:
+    """Give a hash of a few squares: a simulator that was changed draws others."""
+    images, masks = squares.squares(np.arange(_PROBED), size)
+    return hashlib.blake2b(images.tobytes() + masks.tobytes(), digest_size=16).hexdigest()
+
+
+def _subset(pool: pd.DataFrame, cracked: NDArray[Any], number: int, seed: int) -> pd.DataFrame:
+    """Leave, of the photographs that are not for the test, so many cracked ones, every fifth for validation."""
+    kept = np.random.default_rng([seed, 4]).permutation(cracked)[:number]
+    chosen = kept[_FIFTH - 2 :: _FIFTH]
+    used = pool[(pool["role"] == "test") | pool["image_id"].isin(kept)].reset_index(drop=True)
+    return used.assign(role=used["role"].mask(used["image_id"].isin(chosen), "validation"))
 
 
 def _measure(
@@ -198,36 +224,69 @@ def _measure(
     images: PhotographStack,
     manifest: pd.DataFrame,
     partition: pd.DataFrame,
-    gain: Gain,
     tiles: Tiles,
     plan: Plan,
 ) -> dict[str, float]:
     network = rebuild(weights)
-    validation = [
-        counting.count(levels(network, images.photograph(row), plan, tiles), images.mask(row), None)
-        for row in select(manifest, partition, ["validation"])["row"].astype(int)
-    ]
-    threshold = metrics_of.choose_threshold(counting.total_levels(validation))
-    counts, scores, labels = [], [], []
-    for row in select(manifest, partition, ["test"])["row"].astype(int):
-        level, mask = levels(network, images.photograph(row), plan, tiles), np.asarray(images.mask(row))
-        counts.append(counting.count(level, mask, None))
-        height, width = mask.shape
-        corners = tiling.grid(height, width, gain.tile)
-        cracks = tiling.count(mask == CRACK, corners, gain.tile)
-        sound = tiling.count(mask != BACKGROUND, corners, gain.tile, _MARGIN) == 0
-        for (y, x), number, is_sound in zip(corners.tolist(), cracks.tolist(), sound.tolist(), strict=True):
-            if is_sound or number >= gain.min_crack_pixels:
-                seen = level[y : y + gain.tile, x : x + gain.tile]
-                scores.append(likeliest(np.bincount(seen.ravel(), minlength=counting.LEVELS)))
-                labels.append(not is_sound)
-    curve = metrics_of.threshold_curve(counting.total_levels(counts)).iloc[counting.level_of(threshold)]
-    both = 0 < sum(labels) < len(labels)
-    return {
-        "dice": float(curve["dice"]),
-        "miou": float(curve["miou"]),
-        "tile_roc_auc": float(roc_auc_score(labels, scores)) if both else math.nan,
+    counts = {
+        role: counting.total_levels(
+            [
+                counting.count(levels(network, images.photograph(row), plan, tiles), images.mask(row), None)
+                for row in rows_of(select(manifest, partition, [role])).tolist()
+            ]
+        )
+        for role in ("validation", "test")
     }
+    threshold = metrics_of.choose_threshold(counts["validation"])
+    curve = metrics_of.threshold_curve(counts["test"]).iloc[counting.level_of(threshold)]
+    return {"dice": float(curve["dice"]), "miou": float(curve["miou"])}
+
+
+def _classify_tiles(
+    images: PhotographStack,
+    manifest: pd.DataFrame,
+    partition: pd.DataFrame,
+    squares: SimulatedSquares | None,
+    share: float,
+    gain: Gain,
+    training: Training,
+    plan: Plan,
+) -> float:
+    """Train a classifier on tiles of the same photographs, and give its ROC-AUC on tiles of the test photographs."""
+    # Lightning takes seconds to import, and only this node needs it.
+    from crack_pipeline.training.classifying import classify, cracked_or_sound, train_classifier
+    from crack_pipeline.training.crops import RandomCrops, Source
+    from crack_pipeline.training.synthetic import Mixed
+
+    rows = rows_of(select(manifest, partition, ["train", "validation"]))
+    shape = {"size": gain.tile, "batch_size": _TILES, "steps": gain.classifier_steps}
+    source: Source = RandomCrops(images, rows, **shape, centred=0.5)
+    if squares is not None:
+        source = Mixed(source, squares, share=share, size=gain.tile)
+    batches = cracked_or_sound(source, least=gain.min_crack_pixels, seed=training.seed)
+    steps = gain.classifier_steps
+    network = train_classifier(batches, channels=images.channels, steps=steps, plan=plan, seed=training.seed)
+    scores, labels = [], []
+    for row in rows_of(select(manifest, partition, ["test"])).tolist():
+        tiles, cracked = _tiles(images.photograph(row), np.asarray(images.mask(row)), gain)
+        scores.append(classify(network, tiles, plan))
+        labels.append(cracked)
+    truth = np.concatenate(labels)
+    return float(roc_auc_score(truth, np.concatenate(scores))) if 0 < truth.sum() < len(truth) else math.nan
+
+
+def _tiles(
+    photograph: NDArray[np.uint8], mask: NDArray[np.uint8], gain: Gain
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Cut a photograph into tiles that are cracked or sound."""
+    size = gain.tile
+    height, width = mask.shape
+    corners = tiling.grid(height, width, size)
+    cracked = tiling.count(mask == CRACK, corners, size) >= gain.min_crack_pixels
+    known = cracked | (tiling.count(mask != BACKGROUND, corners, size, _MARGIN) == 0)
+    tiles = [photograph[y : y + size, x : x + size] for y, x in corners[known].tolist()]
+    shape = (0, size, size, *photograph.shape[2:])
+    return np.stack(tiles) if tiles else np.zeros(shape, np.uint8), cracked[known]
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+_FEWEST = 4
+
 
 class Gain(BaseModel):
     """Which trainings are compared."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    pairs: tuple[int, ...] = Field((10, 30, 100, 300), min_length=1, description="real training photographs")
+    pairs: tuple[int, ...] = Field(
+        (10, 30, 100, 300),
+        min_length=1,
+        description="real photographs with masks, of which every fifth chooses epoch and threshold",
+    )
     shares: tuple[float, ...] = Field((0.0, 0.5), min_length=1, description="of synthetic squares; 0: none")
-    seeds: int = Field(3, ge=1, le=100, description="trainings of each kind, each with other photographs")
+    seeds: int = Field(3, ge=1, le=100, description="trainings of each kind, each with other photographs and weights")
+    classifier_steps: int = Field(400, ge=1, description="of the training of the classifier of tiles")
     tile: int = Field(128, ge=16, description="side of the tiles that are called cracked or not, px")
     min_crack_pixels: int = Field(64, ge=1, description="of a tile that shows a crack; fewer, but not none: left out")
 
     @field_validator("pairs")
     @classmethod
     def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if min(value) < 1 or len(set(value)) < len(value):
-            raise ValueError(f"pairs must be different numbers from 1 on, got {value}")
+        if min(value) < _FEWEST or len(set(value)) < len(value):
+            raise ValueError(f"pairs must be different numbers from {_FEWEST} on, got {value}")
         return value
 
     @field_validator("shares")

@@ -7,9 +7,15 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from crack_pipeline.pipelines import ingestion
-from crack_pipeline.pipelines.segmentation.training import create_network, fingerprint_data
+from crack_pipeline.pipelines.segmentation.training import fingerprint_data
 from crack_pipeline.pipelines.steps import resolve_plan
-from crack_pipeline.pipelines.synthesis_gain.nodes import compare_trainings, draw_gain, summarise, summarise_gain
+from crack_pipeline.pipelines.synthesis_gain.nodes import (
+    compare_trainings,
+    create_networks,
+    draw_gain,
+    summarise,
+    summarise_gain,
+)
 
 NAME = "synthesis_gain"
 COMPUTE = "params:compute"
@@ -21,7 +27,7 @@ def create_pipeline(**_: Any) -> Pipeline:
     nodes = [
         Node(resolve_plan, COMPUTE, "plan", name="resolve_plan"),
         Node(
-            create_network,
+            create_networks,
             [
                 "params:image",
                 "params:network",
@@ -29,9 +35,10 @@ def create_pipeline(**_: Any) -> Pipeline:
                 "params:training",
                 "pretrained",
                 "params:tiles",
+                "params:gain",
             ],
             "initial_weights",
-            name="create_network",
+            name="create_networks",
         ),
         Node(fingerprint_data, [*prepared, "params:image"], "data_fingerprint", name="fingerprint_data"),
         Node(

@@ -1,0 +1,47 @@
+"""Simulate cracks on photographs of sound concrete, write them as a data set, and judge them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from crack_pipeline.pipelines import ingestion
+from crack_pipeline.pipelines.steps import resolve_plan
+from crack_pipeline.pipelines.synthesis.drawing import draw_data_set
+from crack_pipeline.pipelines.synthesis.judging import judge, summarise, track_judgement
+from crack_pipeline.pipelines.synthesis.nodes import fingerprint_data
+from crack_pipeline.pipelines.synthesis.pictures import draw_nearest, draw_samples
+from crack_pipeline.pipelines.synthesis_simulated.nodes import find_sound_concrete
+
+NAME = "synthesis_simulated"
+COMPUTE = "params:compute"
+
+
+def create_pipeline(**_: Any) -> Pipeline:
+    """Take photographs and where they are sound; give new pictures, figures and a judgement."""
+    prepared = ["images", "manifest", "partition"]
+    nodes = [
+        Node(resolve_plan, COMPUTE, "plan", name="resolve_plan"),
+        Node(fingerprint_data, [*prepared, "params:image"], "data_fingerprint", name="fingerprint_data"),
+        Node(
+            find_sound_concrete,
+            [*prepared, "params:simulation", "params:pictures"],
+            ["drawing", "train_pictures", "test_pictures"],
+            name="find_sound_concrete",
+        ),
+        Node(draw_data_set, ["drawing", "params:pictures"], "drawn", name="draw_data_set"),
+        Node(
+            judge,
+            ["drawing", "train_pictures", "test_pictures", "manifest", "params:judging", "plan"],
+            ["judgement", "drawn_and_nearest"],
+            name="judge",
+        ),
+        Node(track_judgement, "judgement", "tracked_metrics", name="track_judgement"),
+        Node(draw_samples, "drawing", "samples", name="draw_samples"),
+        Node(
+            draw_nearest, ["drawing", "drawn_and_nearest", "train_pictures", "manifest"], "nearest", name="draw_nearest"
+        ),
+        Node(summarise, ["judgement", "data_fingerprint", "quarantine"], "summary", name="summarise"),
+    ]
+    return ingestion.create_pipeline(NAME) + Pipeline(nodes, namespace=NAME, parameters={COMPUTE})
