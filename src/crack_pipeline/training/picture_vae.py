@@ -82,7 +82,9 @@ class PictureVAETraining(pl.LightningModule):
         loss = losses["pixels"] + losses.get("mask", 0) + self.kl_weight * losses["kl"] / real[0].numel()
         drawn = None
         if self.critic is not None:
-            drawn = _pictures(self.network.decode(torch.randn_like(latent)))
+            # What will be drawn from later is where the pictures lie, not the standard normal distribution.
+            seen = latent.detach()
+            drawn = _pictures(self.network.decode(seen.mean(dim=0) + seen.std(dim=0) * torch.randn_like(seen)))
             losses |= self._judged(self.critic, real, _pictures(rebuilt), drawn)
             loss = loss + self.feature_weight * losses["features"]
             if self.current_epoch * self.trainer.num_training_batches + batch_idx >= self.critic_after:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -16,6 +16,7 @@ from crack_pipeline.training.augmentation import Augmentation, augment
 from crack_pipeline.training.batches import normalise
 from crack_pipeline.training.fit import epoch_seed
 from crack_pipeline.training.losses import Term, loss
+from crack_pipeline.training.settling import settle
 
 Optimiser = Literal["adam", "adamw", "nadam", "rmsprop", "sgd"]
 _LEVELS = 256
@@ -127,7 +128,7 @@ class SegmentationTraining(pl.LightningModule):
         """Make the statistics of the normalisations those of what is validated."""
         if self._plain:
             with self.trainer.precision_plugin.forward_context():
-                _settle(self.result, (normalise(images, self.device) for images in self._plain))
+                settle(self.result, (self.result(normalise(images, self.device)) for images in self._plain))
         self._plain.clear()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
@@ -151,27 +152,6 @@ class SegmentationTraining(pl.LightningModule):
         dice = 2 * hit / (hit + false_alarm + cracks).clamp(min=1)
         self.log("validation_dice", float(dice.max()))
         self._counted = None
-
-
-def _settle(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Measure the statistics of batch normalisation on some images.
-
-    What training gathers is of weights that have changed since, and of changed images. In short trainings on DeepCrack
-    this cost about 0.01 of the validation's Dice, whether the statistics were those of the last steps or averaged too.
-    """
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats]
-    if not layers:
-        return
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # the plain mean of all batches
-        layer.train()
-    for images in batches:
-        network(images)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-        layer.eval()
 
 
 def _optimiser(name: Optimiser, network: nn.Module, rate: float, decay: float) -> torch.optim.Optimizer:

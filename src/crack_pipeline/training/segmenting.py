@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from crack_pipeline.training.batches import normalise
 from crack_pipeline.training.compute import Plan
+from crack_pipeline.training.memory import kept_memory
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +173,9 @@ def bands(
     rows, waiting = looking.rows, None
     above: Tensor | None = None
     for row in range(len(rows.windows)):
-        strip = looking.strip(row)
+        # Kept for one row of tiles only: what comes between is not ours, and may need the memory.
+        with kept_memory():
+            strip = looking.strip(row)
         if above is not None:
             strip[: tiles.blend].lerp_(above, 1 - looking.fade[:, None])
         top = rows.used(row)[0]
@@ -245,7 +248,7 @@ class _Looking:
         _, vertical, horizontal = turn
         begin, end = self.rows.used(row)
         top, bottom = _aligned(self.rows.windows[row], self.rows.length, self._stride, mirrored=vertical)
-        pixels = torch.from_numpy(np.array(self._image[top:bottom])).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.array(self._image[top:bottom]))
         if self._plan.device.type == "cuda":
             pixels = pixels.pin_memory().to(self._plan.device, non_blocking=True)
         length, blend = self._columns.length, self._tiles.blend
@@ -262,18 +265,18 @@ class _Looking:
             self._progress.step()
 
     def _look(self, pixels: Tensor, windows: list[tuple[int, int]], turn: tuple[bool, ...]) -> Iterator[Tensor]:
-        """Probabilities (h, w) of each window of a row of pixels (C, h, W), seen flipped and turned."""
+        """Probabilities (h, w) of each window of a row of pixels (h, W, C), seen flipped and turned."""
         transposed, vertical, horizontal = turn
-        flipped = [axis for axis, flip in ((-2, vertical), (-1, horizontal)) if flip]
-        tile = pixels.shape[1] * (windows[0][1] - windows[0][0])
+        flipped = [axis for axis, flip in ((1, vertical), (2, horizontal)) if flip]
+        tile = pixels.shape[0] * (windows[0][1] - windows[0][0])
         for run in _runs(windows, max(1, self._plan.batch_size * _PIXELS_PER_IMAGE // tile)):
-            batch = torch.stack([pixels[:, :, start:stop] for start, stop in run]).flip(flipped)
-            if transposed:
-                batch = batch.transpose(-2, -1)
-            seen = _forward(self._network, batch, self._plan)
-            if transposed:
-                seen = seen.transpose(-2, -1)
-            yield from seen.flip(flipped)
+            # Channels stay last in memory all the way, so that nothing is sorted anew.
+            batch = torch.stack([pixels[:, start:stop] for start, stop in run])
+            batch = batch.flip(flipped) if flipped else batch
+            batch = batch.transpose(1, 2) if transposed else batch
+            seen = _forward(self._network, batch.permute(0, 3, 1, 2), self._plan)
+            seen = seen.transpose(1, 2) if transposed else seen
+            yield from seen.flip(flipped) if flipped else seen
 
 
 def _forward(network: nn.Module, batch: Tensor, plan: Plan) -> Tensor:

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _ENCODED = 2048
 _AT_ONCE = 16
+_SETTLING = 32
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,7 @@ def train_generator(
             "precision": plan.precision,
         },
     )
+    _settle(network, train_pictures, generator, plan)
     learned_from = manifest.loc[manifest["row"].isin(train_pictures.rows), "image_id"].tolist()
     facts = {
         "network": options,
@@ -197,6 +199,21 @@ def train_generator(
         "learned_from": learned_from,
     }
     return Weights(network.state_dict(), facts), history
+
+
+@torch.no_grad()
+def _settle(network: PictureVAE, pictures: Pictures, generator: Generator, plan: Plan) -> None:
+    """Measure the statistics of batch normalisation on rebuilt pictures: training gathers those of drawn ones, too."""
+    from crack_pipeline.training.batches import as_tensor
+    from crack_pipeline.training.picture_vae import join
+    from crack_pipeline.training.settling import settle
+
+    source = pictures.source(generator.batch_size, _SETTLING)
+    batches = (source.make(batch) for batch in source.draw(generator.seed))
+    network.to(plan.device)
+    joined = (join(as_tensor(x), torch.from_numpy(y), network.masks, plan.device) for x, y in batches)
+    settle(network, (network.decode(network.encode(batch)[0]) for batch in joined))
+    network.cpu()
 
 
 def fit_latent_prior(network_weights: Weights, train_pictures: Pictures, sampling: Sampling, plan: Plan) -> Weights:
