@@ -197,7 +197,7 @@ def test_other_masks_give_another_fingerprint(prepared):
 def test_a_role_without_photographs_is_refused_before_the_training(prepared, role):
     images, manifest, partition = prepared
     with pytest.raises(ValueError, match=f"no photograph has the role {role}"):
-        training.fingerprint_data(images, manifest, partition[partition["role"] != role], IMAGE)
+        training.fingerprint_tested_data(images, manifest, partition[partition["role"] != role], IMAGE)
 
 
 @pytest.mark.parametrize(

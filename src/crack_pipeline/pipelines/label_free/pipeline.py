@@ -15,7 +15,7 @@ from crack_pipeline.pipelines.label_free.nodes import (
 from crack_pipeline.pipelines.segmentation.pipeline import COMPUTE, TILES, tested
 from crack_pipeline.pipelines.segmentation.training import (
     create_network,
-    fingerprint_data,
+    fingerprint_tested_data,
     learn_simulated,
     pack_segmenter,
 )
@@ -34,7 +34,7 @@ def create_pipeline(**_: Any) -> Pipeline:
             "initial_weights",
             name="create_network",
         ),
-        Node(fingerprint_data, [*prepared, "params:image"], "data_fingerprint", name="fingerprint_data"),
+        Node(fingerprint_tested_data, [*prepared, "params:image"], "data_fingerprint", name="fingerprint_data"),
         Node(
             find_sound_concrete,
             [*prepared, "params:simulation", "params:training"],

@@ -35,7 +35,7 @@ from crack_pipeline.pipelines.segmentation.predicting import (
 )
 from crack_pipeline.pipelines.segmentation.training import (
     create_network,
-    fingerprint_data,
+    fingerprint_tested_data,
     pack_segmenter,
     prepare_admixture,
     read_preparation,
@@ -68,7 +68,7 @@ def create_pipeline(**_: Any) -> Pipeline:
             "initial_weights",
             name="create_network",
         ),
-        Node(fingerprint_data, [*prepared, "params:image"], "data_fingerprint", name="fingerprint_data"),
+        Node(fingerprint_tested_data, [*prepared, "params:image"], "data_fingerprint", name="fingerprint_data"),
         Node(
             prepare_admixture,
             [*prepared, "initial_weights", "params:synthetic", "params:training", "learned_generator"],

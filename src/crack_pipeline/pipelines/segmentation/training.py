@@ -96,7 +96,14 @@ def create_network(
 def fingerprint_data(
     images: PhotographStack, manifest: pd.DataFrame, partition: pd.DataFrame, image: Image
 ) -> dict[str, Any]:
-    """Identify the data of a training, masks included; see :func:`crack_pipeline.pipelines.steps.fingerprint`.
+    """Identify the data of a training, masks included; see :func:`crack_pipeline.pipelines.steps.fingerprint`."""
+    return fingerprint(manifest, partition, image, _masks(images, manifest))
+
+
+def fingerprint_tested_data(
+    images: PhotographStack, manifest: pd.DataFrame, partition: pd.DataFrame, image: Image
+) -> dict[str, Any]:
+    """Identify the data of a training and a test, as :func:`fingerprint_data`.
 
     Raises
     ------
@@ -104,7 +111,7 @@ def fingerprint_data(
         If a role has no photographs: no time is to be spent on the others then.
     """
     require_roles(manifest, partition, ("train", "validation", "test"))
-    return fingerprint(manifest, partition, image, _masks(images, manifest))
+    return fingerprint_data(images, manifest, partition, image)
 
 
 def prepare_admixture(

@@ -30,7 +30,7 @@ from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Net
 from crack_pipeline.pipelines.segmentation.predicting import levels
 from crack_pipeline.pipelines.segmentation.training import Pretrained, create_network, rebuild, train_segmenter
 from crack_pipeline.pipelines.simulating import Admixture, simulated_squares
-from crack_pipeline.pipelines.steps import rows_of, select
+from crack_pipeline.pipelines.steps import require_roles, rows_of, select
 from crack_pipeline.pipelines.synthesis_gain.parameters import Gain
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
@@ -89,6 +89,7 @@ def compare_trainings(
     ValueError
         If there are fewer photographs with a crack than the fewest that are asked for, or there is no sound concrete.
     """
+    require_roles(manifest, partition, ("test",))
     pool = partition.assign(role=partition["role"].where(~partition["role"].isin(_LEARNED), "train"))
     table = select(manifest, pool, ["train"])
     cracked = np.sort(table.loc[table["crack_pixels"] > 0, "image_id"].to_numpy(str))
