@@ -20,10 +20,12 @@ from crack_pipeline.imaging.cracks import CrackStyle, choose_crack, draw_crack
 from crack_pipeline.imaging.nuisances import choose_nuisances, draw_nuisances
 
 _GREY = np.float32(0.5)
-_WIDEST, _NARROWEST = 100.0, 0.5
+_WIDEST, _NARROWEST = 100.0, 1.0
 _TRIES = 8
 _FILLED = 3.0
 """Cracks wider than this, in px, can be filled."""
+_SHARP = 0.35
+"""Deviation of a blur, px, below which it changes nothing that could be seen."""
 _SOFT = 0.4
 """Share of the cracks without sharp edges."""
 _ROUGH, _COARSE = 0.5, 4.0
@@ -36,7 +38,10 @@ class Simulation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cracked: float = Field(0.75, ge=0, le=1, description="share of the squares that get a crack")
-    width: tuple[float, float] = Field((1.5, 24.0), description="narrowest and widest crack, in px or mm")
+    width: tuple[float, float] = Field(
+        (1.5, 24.0),
+        description="mean width of the narrowest and of the widest crack, px or mm; it varies along each",
+    )
     millimetres_per_pixel: float | None = Field(
         None, gt=0, description="scale of the photographs; where given, widths are in mm"
     )
@@ -135,17 +140,23 @@ def _draw(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Draw one crack; once more if it all but misses the square."""
     shape: tuple[int, int] = (surface.shape[0], surface.shape[1])
-    blank = np.full_like(surface, _GREY)
+    blank: NDArray[np.float32] = np.full(shape, _GREY, np.float32)
     for _ in range(_TRIES):
         style = _style(rng, simulation, difficulty, shape, light)
         drawn, mask = draw_crack(blank, rng, style)
         if mask.sum() >= 0.2 * min(shape):
             break
+    else:
+        # What is hardly in the mask must not be in the picture: it would be a crack that is called none.
+        return surface, np.zeros_like(mask)
     factor = drawn / _GREY
     if rng.random() < _SOFT:
         # Edges are worn, and slope into the depth.
-        slope = float(rng.uniform(0.05, 0.3)) * style.width
-        factor = np.asarray(cv2.GaussianBlur(factor, (0, 0), slope, borderType=cv2.BORDER_REFLECT_101), np.float32)
+        factor = _soften(factor, float(rng.uniform(0.05, 0.3)) * style.width)
+    if surface.ndim == 3:
+        # What is drawn in grey takes its colour from how deep it is.
+        lost = 1 - factor
+        factor = cv2.merge([factor if tint == 1 else factor * (1 + np.float32(tint - 1) * lost) for tint in style.tint])
     return surface * factor, mask
 
 
@@ -171,23 +182,38 @@ def _style(
     return style
 
 
+def _soften(field: NDArray[np.float32], deviation: float) -> NDArray[np.float32]:
+    """Blur with a Gaussian, one of several px at a resolution that is enough for it."""
+    if deviation < _SHARP:
+        return field
+    shrunk = max(1, int(deviation / 1.5))
+    height, width = field.shape[:2]
+    if shrunk > 1:
+        field = cv2.resize(field, (-(-width // shrunk), -(-height // shrunk)), interpolation=cv2.INTER_AREA)
+    field = cv2.GaussianBlur(field, (0, 0), deviation / shrunk, borderType=cv2.BORDER_REFLECT_101)
+    if shrunk > 1:
+        field = cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(field, np.float32)
+
+
 def _photograph(
     square: NDArray[np.uint8], factor: NDArray[np.float32], rng: np.random.Generator, traces: Traces
 ) -> NDArray[np.uint8]:
-    if traces.blur > 0:
-        blur = traces.blur * float(rng.uniform(0.8, 1.25))
-        factor = np.asarray(cv2.GaussianBlur(factor, (0, 0), blur, borderType=cv2.BORDER_REFLECT_101), np.float32)
-    light = square * factor
+    factor = _soften(factor, traces.blur * float(rng.uniform(0.8, 1.25)))
+    light = cv2.multiply(square, factor, dtype=cv2.CV_32F)
     if rng.random() < _ROUGH:
         # The ground of a shallow crack is as rough as the surface that broke.
-        texture = square - cv2.GaussianBlur(square, (0, 0), _COARSE).astype(np.float32)
+        texture = square - _soften(square.astype(np.float32), _COARSE)
         light += float(rng.uniform(0.2, 0.7)) * (1 - factor) * texture
     if traces.noise > 0:
-        lost = np.maximum(1 - np.square(factor), 0)
         # Grain is grey: noise of each colour for itself would be coloured, and fainter than what it takes the place of.
-        grain = rng.standard_normal(light.shape[:2], dtype=np.float32)
-        light += 255 * traces.noise * np.sqrt(lost) * (grain if light.ndim == 2 else grain[..., None])
-    picture = np.clip(np.rint(light), 0, 255).astype(np.uint8)
+        grey = factor if factor.ndim == 2 else factor[..., 1]
+        grain = np.sqrt(np.maximum(1 - np.square(grey), 0))
+        grain *= rng.standard_normal(grey.shape, dtype=np.float32)
+        grain *= np.float32(255 * traces.noise)
+        light = cv2.add(light, grain if light.ndim == 2 else cv2.merge([grain] * 3))
+    # OpenCV rounds, and cuts off what a camera cannot show.
+    picture = np.asarray(cv2.add(light, 0.0, dtype=cv2.CV_8U), np.uint8)
     if traces.jpeg_quality is None:
         return picture
     return decode(encode_jpeg(picture, traces.jpeg_quality), colour=picture.ndim == 3)

@@ -93,10 +93,18 @@ class Crops(Data):
             sampler=batches,
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=_one_thread if workers else None,
             # Its own, so that reading does not use up the randomness of the training.
             generator=torch.Generator().manual_seed(self.seed),
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def _one_thread(_: int) -> None:
+    """Keep OpenCV, which draws synthetic squares, from starting a thread per core in every worker."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 class _Batches(Sampler[Any]):

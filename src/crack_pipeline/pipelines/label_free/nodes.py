@@ -15,7 +15,7 @@ from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.imaging.simulation import Simulation
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.segmentation.evaluating import choose_threshold
+from crack_pipeline.pipelines.segmentation.evaluating import best_threshold
 from crack_pipeline.pipelines.segmentation.parameters import Training
 from crack_pipeline.pipelines.segmentation.predicting import levels
 from crack_pipeline.pipelines.segmentation.training import rebuild
@@ -60,7 +60,8 @@ def choose_simulated_threshold(
     Returns
     -------
     dict
-        As :func:`crack_pipeline.pipelines.segmentation.evaluating.choose_threshold`; its photographs are squares.
+        As of :func:`crack_pipeline.pipelines.segmentation.evaluating.choose_threshold`, with ``squares`` in place of
+        ``photographs``.
     """
     network = rebuild(network_weights)
     images, masks = validation_squares.squares(_validation_seeds(training.validation_crops), training.crop)
@@ -68,7 +69,7 @@ def choose_simulated_threshold(
         counting.count(levels(network, image, plan, tiles), mask, None)
         for image, mask in zip(images, masks, strict=True)
     ]
-    return choose_threshold(counting.to_table([str(number) for number in range(len(counts))], counts))
+    return best_threshold(counting.to_table([str(number) for number in range(len(counts))], counts), "squares")
 
 
 def draw_simulated(train_squares: SimulatedSquares, training: Training) -> Figure:

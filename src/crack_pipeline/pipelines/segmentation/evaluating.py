@@ -52,14 +52,19 @@ def choose_threshold(validation_counts: pd.DataFrame) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``threshold`` and ``validation``: number of photographs, and Dice over all their pixels at the threshold.
+        ``threshold`` and ``validation``: number of ``photographs``, and ``dice`` of all their pixels at the threshold.
     """
+    return best_threshold(validation_counts, "photographs")
+
+
+def best_threshold(validation_counts: pd.DataFrame, judges: str) -> dict[str, Any]:
+    """Choose a threshold as :func:`choose_threshold`, and say what was counted: photographs, or something else."""
     levels = counting.total_levels(counting.from_table(validation_counts))
     threshold = metrics_of.choose_threshold(levels)
     curve = metrics_of.threshold_curve(levels)
     dice = float(curve["dice"].iloc[counting.level_of(threshold)])
-    logger.info("threshold %.3f: Dice %.4f on %d validation photographs", threshold, dice, len(validation_counts))
-    return {"threshold": threshold, "validation": {"photographs": len(validation_counts), "dice": dice}}
+    logger.info("threshold %.3f: Dice %.4f on %d validation %s", threshold, dice, len(validation_counts), judges)
+    return {"threshold": threshold, "validation": {judges: len(validation_counts), "dice": dice}}
 
 
 def count_test(

@@ -78,12 +78,18 @@ def summarise(
     lines = [
         f"{data['images']:,} photographs ({roles}); {len(quarantine):,} files in quarantine",
         f"a pixel is a crack from a probability of {threshold['threshold']:.3f} on, where Dice over the "
-        f"{threshold['validation']['photographs']:,} validation photographs is highest "
+        f"{_judges(threshold['validation'])} is highest "
         f"({threshold['validation']['dice']:.4f})",
         "",
         *_tables(metrics, widths),
     ]
     return "\n".join(lines)
+
+
+def _judges(validation: Mapping[str, Any]) -> str:
+    if "squares" in validation:
+        return f"{validation['squares']:,} squares with simulated cracks"
+    return f"{validation['photographs']:,} validation photographs"
 
 
 def summarise_evaluation(evaluation: Mapping[str, Any], widths: pd.DataFrame, quarantine: pd.DataFrame) -> str:
