@@ -64,8 +64,18 @@ def test_simulated_pictures_are_written_and_judged(use, kedro):
         assert row.label == ("crack" if row.crack_pixels else "normal")
     judgement = json.loads(only(project, "data/08_reporting/synthesis_simulated/judgement.json").read_text())
     assert 0 <= judgement["real_or_generated"]["share"] <= 1
+    assert "a classifier tells real pictures from drawn ones in" in done.stdout
     for name in ("samples", "nearest"):
         assert cv2.imread(str(only(project, f"data/08_reporting/synthesis_simulated/{name}.png"))).std() > 0
+
+
+def test_photographs_of_sound_concrete_are_enough_to_simulate_on(use, sample, kedro):
+    project, _ = use
+    flat = f"raw_root={sample / 'Negative'},dataset=sound,synthesis_simulated.pictures.number=4"
+    done = kedro(project, "run", "--pipeline", "synthesis_simulated", "--params", flat)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert len(pd.read_csv(project / "data/07_model_output/synthesis_simulated/drawn/manifest.csv")) == 4
+    assert "no photograph of the role test shows a crack to judge with" in done.stdout
 
 
 def test_the_gain_is_measured(use, kedro):

@@ -199,6 +199,14 @@ def test_a_mask_that_lies_in_the_transparency_is_refused(mode):
         decode_mask(encode(mask))
 
 
+def test_a_palette_that_differs_in_nothing_but_transparency_is_refused():
+    mask = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
+    mask.putpalette([255] * 6)
+    with pytest.raises(Undecodable, match="save it without alpha channel"):
+        decode_mask(encode(mask, transparency=1))
+    assert decode_mask(encode(mask, transparency=0))[0].tolist() == [[0, 1]]
+
+
 def test_a_transparent_background_of_a_mask_is_background():
     values = Image.fromarray(np.array([[0, 255]], np.uint8))
     assert decode_mask(encode(Image.merge("LA", [values, values])))[0].tolist() == [[0, 255]]

@@ -40,7 +40,7 @@ def gain_figure(gains: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
         axes.xaxis.set_major_locator(FixedLocator(sorted(gains["pairs"].unique())))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:.0f}")
-        axes.set_xlabel("real training photographs")
+        axes.set_xlabel("real photographs with masks")
         axes.set_title(title, fontsize=10, loc="left")
     axes.legend(frameon=False, fontsize=8.5, loc="lower right")
     return figure

@@ -139,17 +139,17 @@ def decode_mask(data: bytes, *, max_pixels: int = HARD_MAX_PIXELS) -> tuple[NDAr
         wide = _pixels(image)
         return wide.astype(np.uint8) if wide.max() <= 255 else _eight_bits(wide), lossy
     if image.mode == "P":
-        return _indexed(image), lossy
-    if image.mode in ("1", "L"):
-        return _pixels(image).astype(np.uint8, copy=False), lossy
-    if image.mode in ("LA", "PA"):
+        values = _indexed(image)
+    elif image.mode in ("1", "L"):
+        values = _pixels(image).astype(np.uint8, copy=False)
+    elif image.mode in ("LA", "PA"):
         values = np.asarray(image.getchannel(0))
     elif image.mode in ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
         values = convert(np.asarray(image.convert("RGB")), "grey")
     else:
         raise Undecodable("unsupported", _unsupported(image.mode))
-    if image.mode in ("LA", "PA", "RGBA"):
-        clear = np.asarray(image.getchannel("A")) < 255
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        clear = np.asarray(image.convert("RGBA").getchannel("A")) < 255
         if clear.any() and (values[clear].any() or np.ptp(values) == 0):
             raise Undecodable("unsupported", "what it says may lie in its transparency: save it without alpha channel")
     return values, lossy

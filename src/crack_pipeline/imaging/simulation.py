@@ -127,19 +127,22 @@ def simulate(
     if rng.random() < simulation.nuisances:
         surface = draw_nuisances(surface, rng, choose_nuisances(rng, difficulty))
     mask = np.zeros(shape, np.bool_)
+    depth: NDArray[np.float32] = np.ones(shape, np.float32)
     if rng.random() < simulation.cracked:
         light = float(rng.uniform(-math.pi, math.pi))
         for _ in range(1 + rng.poisson(simulation.density - 1)):
-            surface, drawn = _draw(surface, rng, simulation, difficulty, light)
+            factor, drawn, tint = _draw(shape, rng, simulation, difficulty, light)
+            surface *= _coloured(factor, tint) if surface.ndim == 3 else factor
+            depth *= factor
             mask |= drawn
-    return _photograph(square, surface / _GREY, rng, traces), mask.astype(np.uint8)
+    roughness = float(rng.uniform(0.2, 0.7)) if rng.random() < _ROUGH else 0.0
+    return _photograph(square, surface / _GREY, roughness * (1 - depth), rng, traces), mask.astype(np.uint8)
 
 
 def _draw(
-    surface: NDArray[np.float32], rng: np.random.Generator, simulation: Simulation, difficulty: float, light: float
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Draw one crack; once more if it all but misses the square."""
-    shape: tuple[int, int] = (surface.shape[0], surface.shape[1])
+    shape: tuple[int, int], rng: np.random.Generator, simulation: Simulation, difficulty: float, light: float
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[float, float, float]]:
+    """Draw one crack, once more if it all but misses the square: factor on the light (H, W), mask, and colour."""
     blank: NDArray[np.float32] = np.full(shape, _GREY, np.float32)
     for _ in range(_TRIES):
         style = _style(rng, simulation, difficulty, shape, light)
@@ -148,16 +151,19 @@ def _draw(
             break
     else:
         # What is hardly in the mask must not be in the picture: it would be a crack that is called none.
-        return surface, np.zeros_like(mask)
+        return np.ones_like(blank), np.zeros_like(mask), style.tint
     factor = drawn / _GREY
     if rng.random() < _SOFT:
         # Edges are worn, and slope into the depth.
         factor = _soften(factor, float(rng.uniform(0.05, 0.3)) * style.width)
-    if surface.ndim == 3:
-        # What is drawn in grey takes its colour from how deep it is.
-        lost = 1 - factor
-        factor = cv2.merge([factor if tint == 1 else factor * (1 + np.float32(tint - 1) * lost) for tint in style.tint])
-    return surface * factor, mask
+    return factor, mask, style.tint
+
+
+def _coloured(factor: NDArray[np.float32], tint: tuple[float, float, float]) -> NDArray[np.float32]:
+    """Give what was drawn in grey a colour, the more the deeper it is: (H, W) becomes (H, W, 3)."""
+    lost = 1 - factor
+    channels = [factor if one == 1 else factor * (1 + np.float32(one - 1) * lost) for one in tint]
+    return np.asarray(cv2.merge(channels), np.float32)
 
 
 def _style(
@@ -197,18 +203,22 @@ def _soften(field: NDArray[np.float32], deviation: float) -> NDArray[np.float32]
 
 
 def _photograph(
-    square: NDArray[np.uint8], factor: NDArray[np.float32], rng: np.random.Generator, traces: Traces
+    square: NDArray[np.uint8],
+    factor: NDArray[np.float32],
+    rough: NDArray[np.float32],
+    rng: np.random.Generator,
+    traces: Traces,
 ) -> NDArray[np.uint8]:
+    """Let a camera see light: ``rough``, (H, W), is the share of the texture that shallow ground gives back."""
     factor = _soften(factor, traces.blur * float(rng.uniform(0.8, 1.25)))
     light = cv2.multiply(square, factor, dtype=cv2.CV_32F)
-    if rng.random() < _ROUGH:
-        # The ground of a shallow crack is as rough as the surface that broke.
+    grey = factor if factor.ndim == 2 else factor[..., 1]
+    if rough.any():
         texture = square - _soften(square.astype(np.float32), _COARSE)
-        light += float(rng.uniform(0.2, 0.7)) * (1 - factor) * texture
+        light += (rough if light.ndim == 2 else rough[..., None]) * texture
     if traces.noise > 0:
         # Grain is grey: noise of each colour for itself would be coloured, and fainter than what it takes the place of.
-        grey = factor if factor.ndim == 2 else factor[..., 1]
-        grain = np.sqrt(np.maximum(1 - np.square(grey), 0))
+        grain = np.sqrt(np.maximum(1 - np.square(grey + rough), 0))
         grain *= rng.standard_normal(grey.shape, dtype=np.float32)
         grain *= np.float32(255 * traces.noise)
         light = cv2.add(light, grain if light.ndim == 2 else cv2.merge([grain] * 3))

@@ -101,7 +101,7 @@ def simulated_squares(
     if widest > size / 2:
         raise ValueError(
             f"cracks would be up to {widest:g} px wide, more than half of a square of {size} px: lower the width, or "
-            "raise the crop"
+            "take larger squares"
         )
     require_roles(manifest, partition, (role,))
     rows = rows_of(select(manifest, partition, [role]))

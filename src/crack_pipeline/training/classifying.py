@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.training.batches import as_tensor, normalise
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.crops import Source
@@ -79,19 +81,28 @@ def cracked_or_sound(source: Source, *, least: int, seed: int) -> Iterator[Label
     source
         Of squares with masks.
     least
-        Crack pixels that make a square cracked; one with fewer, or with pixels to be ignored, is left out.
+        Crack pixels that make a square cracked; one with fewer, or with pixels to be ignored and no crack, is left out.
     seed
         Of what is drawn.
+
+    Raises
+    ------
+    ValueError
+        If all squares of an epoch are left out.
     """
-    epoch = 0
-    while True:
-        for batch in source.draw(seed + epoch):
+    for epoch in count(seed):
+        empty = True
+        for batch in source.draw(epoch):
             squares, masks = source.make(batch)
-            cracked = (masks == 1).sum(axis=(1, 2)) >= least
+            cracked = (masks == CRACK).sum(axis=(1, 2)) >= least
             known = cracked | ~masks.any(axis=(1, 2))
             if known.any():
+                empty = False
                 yield squares[known], cracked[known]
-        epoch += 1
+        if empty:
+            raise ValueError(
+                f"no square is free of cracks, and none shows {least:,} pixels of one: lower min_crack_pixels"
+            )
 
 
 def _network(channels: int) -> nn.Module:

@@ -98,6 +98,7 @@ def test_a_lossy_mask_whose_cracks_could_be_anything_is_refused(scale, values):
     kind, reason = refused(lambda: read(mask // scale, "JPEG", **values))
     assert kind == "mask values"
     assert "save it in a lossless format" in reason
+    assert ("threshold" in reason) == (not values)
 
 
 def test_a_mask_of_the_turned_size_may_belong_to_a_turned_photograph():

@@ -88,11 +88,11 @@ def test_an_interrupted_study_repeats_nothing(arguments, tmp_path, caplog):
 
 
 def test_another_simulator_is_another_study(arguments, tmp_path, monkeypatch):
-    gain = GAIN.model_copy(update={"pairs": (4,), "shares": (0.0,)})
+    gain = GAIN.model_copy(update={"pairs": (4,)})
     nodes.compare_trainings(*arguments(gain, tmp_path))
     monkeypatch.setattr(simulation, "_SOFT", 1.0)
     nodes.compare_trainings(*arguments(gain, tmp_path))
-    assert len(list(tmp_path.glob("*.json"))) == 2
+    assert len(list(tmp_path.glob("*.json"))) == 4
 
 
 def test_more_photographs_contain_the_fewer_and_none_is_learned_from_and_judged_by():
@@ -108,6 +108,16 @@ def test_more_photographs_contain_the_fewer_and_none_is_learned_from_and_judged_
         assert now["test"] == set(ids[36:])
         assert all(before[role] <= now[role] for role in before)
         before = now
+
+
+def test_near_duplicates_are_learned_from_or_choose_but_not_both():
+    ids = [f"{n:02d}" for n in range(40)]
+    pool = pd.DataFrame({"image_id": ids, "group": [n // 3 for n in range(40)], "role": "train"})
+    for seed in range(5):
+        used = nodes._subset(pool, np.array(ids), 20, seed)
+        assert len(used) == 20
+        assert used.groupby("group")["role"].nunique().max() == 1
+        assert set(used["role"]) == {"train", "validation"}
 
 
 def test_more_photographs_than_there_are_is_a_clear_message(arguments, tmp_path):

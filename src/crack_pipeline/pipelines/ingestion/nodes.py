@@ -21,7 +21,7 @@ from crack_pipeline.pipelines.ingestion.splits import NO_SPLIT, SPLIT_LINE, appl
 logger = logging.getLogger(__name__)
 
 COPY, CONFLICT = "copy", "conflict"
-HARMLESS = (COPY, DOUBTFUL, MASK_FOLDER, NO_SPLIT, UNMARKED)
+HARMLESS = (COPY, DOUBTFUL, MASK_FOLDER, NO_SPLIT)
 # A mask whose photograph is missing spoils nothing that is there, nor does an entry for a part of a data set that is
 # not; where names do not fit each other, the photographs without a mask are what counts.
 NO_PHOTOGRAPH = (ORPHAN_MASK, SPLIT_LINE)
@@ -176,8 +176,8 @@ def check_quarantine(candidates: pd.DataFrame, quarantine: pd.DataFrame, reading
     candidates
         The manifest so far.
     quarantine
-        ``path``, ``reason``, ``kind``. Byte copies, photographs whose tiles are all doubtful, and cracked
-        ones of which nobody marked the cracks, are not bad;
+        ``path``, ``reason``, ``kind``. Byte copies, photographs whose tiles are all doubtful, and unless
+        there are masks without a photograph, cracked ones without a mask, are not bad;
         masks without a photograph, and entries of split files, do not count at all.
     reading
         ``max_bad_share``.
@@ -193,7 +193,9 @@ def check_quarantine(candidates: pd.DataFrame, quarantine: pd.DataFrame, reading
         If nothing is left, or the share of bad files is larger; the message counts the reasons.
     """
     counted = quarantine.loc[~quarantine["kind"].isin(NO_PHOTOGRAPH), "kind"]
-    bad = int((~counted.isin(HARMLESS)).sum())
+    # Nobody drew masks for them; where masks are left over, their names may be wrong.
+    harmless = HARMLESS if (quarantine["kind"] == ORPHAN_MASK).any() else (*HARMLESS, UNMARKED)
+    bad = int((~counted.isin(harmless)).sum())
     photographs = candidates["path"].nunique()
     files = photographs + len(counted)
     if not photographs and quarantine.empty:

@@ -37,11 +37,14 @@ class Drawing:
         Their side, px.
     masks
         Whether it knows where their cracks are.
+    sources
+        Rows of the photographs that they may be copies of; None: those that it has learned from.
     """
 
     generator: Generator
     size: int
     masks: bool
+    sources: NDArray[np.int64] | None = None
 
     def draw(self, seeds: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Draw a picture for every seed, (n, S, S) or (n, S, S, 3), and its mask, (n, S, S), where it is known."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,30 +35,30 @@ _ROOT = 977
 def judge(
     drawing: Drawing,
     train_pictures: Pictures,
-    test_pictures: Pictures | None,
+    test_pictures: Pictures,
     manifest: pd.DataFrame,
     judging: Judging,
     plan: Plan,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Judge a generator against photographs that it has not learned from; without any, both results are empty.
+    """Judge a generator against photographs that it has not learned from; without any, nothing is judged.
 
     Returns
     -------
     dict
         ``real_or_generated`` (share that the classifier gets right, 0.5 at best for the generator; ``ci95``;
-        ``n``), ``density``, ``coverage``, and the same two of real training pictures, ``copies`` (share of drawn
-        pictures that are in a training photograph, ``ci95``) and, for comparison, of real test pictures.
+        ``n``), ``density``, ``coverage``, the same two of real training pictures, if there are any, ``copies`` (share
+        of drawn pictures that are in a training photograph, ``ci95``) and, for comparison, of real test pictures.
     pandas.DataFrame
         A row per drawn picture: ``seed``, ``nearest`` (path of the training photograph), ``correlation``, ``copy``,
         ``top``, ``left`` and ``side`` of the place there, px, and ``generated`` (the classifier's probability).
     """
-    if test_pictures is None:
+    if not len(test_pictures.rows):
         return {}, pd.DataFrame(columns=_COLUMNS)
     drawn, seeds = _draw(drawing, judging)
     real, _, photographs = test_pictures.take(judging.pictures, judging.seed)
     groups = manifest.set_index("row")["group"].loc[photographs.tolist()].to_numpy()
     groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
-    learned, _, _ = train_pictures.take(judging.pictures, judging.seed)
+    learned = train_pictures.take(judging.pictures, judging.seed)[0] if len(train_pictures.rows) else real[:0]
     judged = tell_apart(real, drawn, groups, plan, folds=judging.folds, steps=judging.steps, seed=judging.seed)
     right = (judged > 0.5) == np.repeat([False, True], [len(real), len(drawn)])
 
@@ -65,9 +66,9 @@ def judge(
     features = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
     of_real, of_drawn, of_learned = np.split(features, [len(real), len(real) + len(drawn)])
     density, coverage = density_and_coverage(of_real, of_drawn, judging.neighbours)
-    best_density, best_coverage = density_and_coverage(of_real, of_learned, judging.neighbours)
 
-    nearest, nearest_of_real = (_nearest(pictures, train_pictures) for pictures in (drawn, real))
+    sources = train_pictures if drawing.sources is None else replace(train_pictures, rows=drawing.sources)
+    nearest, nearest_of_real = (_nearest(pictures, sources) for pictures in (drawn, real))
     copied = nearest["correlation"] >= judging.copy_correlation
     real_copies = int((nearest_of_real["correlation"] >= judging.copy_correlation).sum())
     paths = manifest.set_index("row")["path"]
@@ -85,10 +86,12 @@ def judge(
         "real_or_generated": _share_of_groups(right, groups, judging),
         "density": density,
         "coverage": coverage,
-        "of_training_pictures": {"density": best_density, "coverage": best_coverage},
         "copies": _share(int(copied.sum()), len(drawn)),
         "copies_among_real_test_pictures": _share(real_copies, len(real)),
     }
+    if len(learned):
+        best_density, best_coverage = density_and_coverage(of_real, of_learned, judging.neighbours)
+        found["of_training_pictures"] = {"density": best_density, "coverage": best_coverage}
     return found, table.sort_values("correlation", ascending=False, ignore_index=True)
 
 
@@ -108,14 +111,15 @@ def summarise(judgement: Mapping[str, Any], data_fingerprint: Mapping[str, Any],
     if not judgement:
         return f"{data_fingerprint['images']:,} photographs; no photograph of the role test shows a crack to judge with"
     told, copies = judgement["real_or_generated"], judgement["copies"]
-    of_training = judgement["of_training_pictures"]
+    best = judgement.get("of_training_pictures")
+    beside = f"; training pictures: {best['density']:.3f} and {best['coverage']:.3f}" if best else ""
     return "\n".join(
         [
             f"{data_fingerprint['images']:,} photographs; {len(quarantine):,} files in quarantine",
             f"a classifier tells real pictures from drawn ones in {told['share']:.1%} of {told['n']:,} cases "
             f"({told['ci95'][0]:.1%} to {told['ci95'][1]:.1%}; 50 % is guessing)",
-            f"density {judgement['density']:.3f} and coverage {judgement['coverage']:.3f} of unseen real pictures; "
-            f"training pictures: {of_training['density']:.3f} and {of_training['coverage']:.3f}",
+            f"density {judgement['density']:.3f} and coverage {judgement['coverage']:.3f} of unseen real pictures"
+            + beside,
             f"{copies['share']:.1%} of the drawn pictures are copies of a place in a training photograph "
             f"({copies['ci95'][0]:.1%} to {copies['ci95'][1]:.1%})",
         ]

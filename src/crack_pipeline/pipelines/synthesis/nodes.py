@@ -208,6 +208,8 @@ def _settle(network: PictureVAE, pictures: Pictures, generator: Generator, plan:
     from crack_pipeline.training.picture_vae import join
     from crack_pipeline.training.settling import settle
 
+    # Decoding draws noise, which must not hang on whether a training was interrupted.
+    torch.manual_seed(generator.seed)
     source = pictures.source(generator.batch_size, _SETTLING)
     batches = (source.make(batch) for batch in source.draw(generator.seed))
     network.to(plan.device)

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from crack_pipeline.evaluation import segmentation_counts as counting
 from crack_pipeline.evaluation import segmentation_metrics as metrics_of
 from crack_pipeline.evaluation.gain_figure import gain_figure
 from crack_pipeline.imaging import tiling
+from crack_pipeline.imaging.crack_free import Places
 from crack_pipeline.imaging.photograph_stack import BACKGROUND, CRACK, PhotographStack
 from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.imaging.simulation import Simulation
@@ -77,7 +79,8 @@ def compare_trainings(
     What is not for the test is one pool. Of the photographs that are drawn from it every fifth chooses epoch and
     threshold, and the others are learned from: a user with ten has no more. Every number's photographs are among those
     of the next larger one, the same with and without synthetic cracks. These are drawn on sound concrete of the whole
-    pool. A training that has ended is not repeated when the study is interrupted.
+    pool, which costs no masks, but for the photographs that choose. A training that has ended is not repeated when the
+    study is interrupted.
 
     Returns
     -------
@@ -100,7 +103,7 @@ def compare_trainings(
         )
     squares = {
         size: simulated_squares(images, manifest, pool, simulation, role="train", size=size, seed=training.seed)
-        for size in {training.crop, gain.tile}
+        for size in ({training.crop, gain.tile} if any(gain.shares) else ())
     }
     sizes = sorted({min(number, len(cracked)) for number in gain.pairs})
     planned = [(number, share, seed) for seed in range(gain.seeds) for number in sizes for share in sorted(gain.shares)]
@@ -130,11 +133,12 @@ def compare_trainings(
         )
         used = _subset(pool, cracked, number, seed)
         how = _seeded(training, seed)
-        admixture = Admixture(share, squares[how.crop], {"share": share}) if share else Admixture()
+        drawn = {size: _learnable(of_size, manifest, pool, used) for size, of_size in squares.items()}
+        admixture = Admixture(share, drawn[how.crop], {"share": share}) if share else Admixture()
         fingerprint = {"fingerprint": _name(what)}
         weights, _ = train_segmenter(images, manifest, used, fingerprint, initial, how, plan, checkpoints, admixture)
         row |= _measure(weights, images, manifest, used, tiles, plan)
-        mixed = squares[gain.tile] if share else None
+        mixed = drawn[gain.tile] if share else None
         row["tile_roc_auc"] = _classify_tiles(images, manifest, used, mixed, share, gain, how, plan)
         logger.info("Dice %.4f, ROC-AUC of tiles %.4f", row["dice"], row["tile_roc_auc"])
         checkpoints.mkdir(parents=True, exist_ok=True)
@@ -185,7 +189,7 @@ def draw_gain(gains: pd.DataFrame) -> Figure:
 def summarise(gains: pd.DataFrame) -> str:
     """Say in a table what synthetic cracks add."""
     shown = gains[gains["share"] > 0].copy()
-    lines = ["what synthetic cracks add, by the number of real training photographs:"]
+    lines = ["what synthetic cracks add, by the number of real photographs with masks:"]
     for _, row in shown.iterrows():
         lines.append(
             f"  {int(row['pairs']):>5} photographs, {row['share']:.0%} synthetic: {MEASURES[row['measure']]} "
@@ -213,11 +217,33 @@ def _probe(squares: SimulatedSquares, size: int) -> str:
 
 
 def _subset(pool: pd.DataFrame, cracked: NDArray[Any], number: int, seed: int) -> pd.DataFrame:
-    """Leave, of the photographs that are not for the test, so many cracked ones, every fifth for validation."""
-    kept = np.random.default_rng([seed, 4]).permutation(cracked)[:number]
-    chosen = kept[_FIFTH - 2 :: _FIFTH]
-    used = pool[(pool["role"] == "test") | pool["image_id"].isin(kept)].reset_index(drop=True)
+    """Leave, of the photographs that are not for the test, so many cracked ones, every fifth for validation.
+
+    Near-duplicates stay together, and the photographs of a smaller number are among those of a larger one.
+    """
+    groups = pool[pool["image_id"].isin(cracked)].sort_values("image_id").groupby("group", sort=True)["image_id"]
+    members = [ids.to_numpy(str) for _, ids in groups]
+    kept: list[str] = []
+    chosen: list[str] = []
+    for at in np.random.default_rng([seed, 4]).permutation(len(members)):
+        kept.extend(members[at])
+        if (len(kept) + 1) // _FIFTH > len(chosen):
+            chosen.extend(members[at])
+        if len(kept) >= number:
+            break
+    used = pool[(pool["role"] == "test") | pool["image_id"].isin(kept[:number])].reset_index(drop=True)
     return used.assign(role=used["role"].mask(used["image_id"].isin(chosen), "validation"))
+
+
+def _learnable(
+    squares: SimulatedSquares, manifest: pd.DataFrame, pool: pd.DataFrame, used: pd.DataFrame
+) -> SimulatedSquares:
+    """Leave out the squares of photographs, and of their near-duplicates, that choose epoch and threshold."""
+    judges = pool.loc[pool["group"].isin(used.loc[used["role"] == "validation", "group"]), "image_id"]
+    kept = manifest.loc[~manifest["image_id"].isin(judges), "row"]
+    places = squares.places
+    learnable = np.isin(places.rows, kept)
+    return replace(squares, places=Places(places.rows[learnable], places.corners[learnable]))
 
 
 def _measure(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _FEWEST = 4
 
@@ -20,8 +20,14 @@ class Gain(BaseModel):
     shares: tuple[float, ...] = Field((0.0, 0.5), min_length=1, description="of synthetic squares; 0: none")
     seeds: int = Field(3, ge=1, le=100, description="trainings of each kind, each with other photographs and weights")
     classifier_steps: int = Field(400, ge=1, description="of the training of the classifier of tiles")
-    tile: int = Field(128, ge=16, description="side of the tiles that are called cracked or not, px")
+    tile: int = Field(128, ge=32, description="side of the tiles that are called cracked or not, px")
     min_crack_pixels: int = Field(64, ge=1, description="of a tile that shows a crack; fewer, but not none: left out")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Gain:
+        if self.min_crack_pixels > self.tile**2:
+            raise ValueError(f"a tile of {self.tile} px has fewer than {self.min_crack_pixels:,} pixels")
+        return self
 
     @field_validator("pairs")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from crack_pipeline.imaging.photograph_stack import PhotographStack
@@ -19,17 +20,15 @@ def find_sound_concrete(
     partition: pd.DataFrame,
     simulation: Simulation,
     pictures: SimulatedPictures,
-) -> tuple[Drawing, Pictures, Pictures | None]:
+) -> tuple[Drawing, Pictures, Pictures]:
     """Find squares of sound concrete in the photographs of the role ``train``, to simulate cracks on.
 
     Returns
     -------
     Drawing
         Makes pictures with masks.
-    Pictures
-        The photographs that cracks are simulated on.
-    Pictures or None
-        Those of the role ``test`` that show real cracks, if there are any.
+    Pictures, Pictures
+        Photographs of the roles ``train`` and ``test`` that show real cracks, to compare with; there may be none.
 
     Raises
     ------
@@ -39,8 +38,9 @@ def find_sound_concrete(
     check_same_run(images, manifest)
     size = pictures.size
     squares = simulated_squares(images, manifest, partition, simulation, role="train", size=size, seed=pictures.seed)
-    test = select(manifest, partition, ["test"])
-    rows = rows_of(test[test["crack_pixels"] > 0])
-    rows = rows[images.sizes[rows].min(axis=1) >= size]
-    train_pictures = Pictures(images, rows_of(select(manifest, partition, ["train"])), size, True)
-    return Drawing(squares, size, True), train_pictures, Pictures(images, rows, size, True) if len(rows) else None
+    compared = []
+    for role in ("train", "test"):
+        table = select(manifest, partition, [role])
+        rows = rows_of(table[table["crack_pixels"] > 0])
+        compared.append(Pictures(images, rows[images.sizes[rows].min(axis=1) >= size], size, True))
+    return Drawing(squares, size, True, np.unique(squares.places.rows)), compared[0], compared[1]
