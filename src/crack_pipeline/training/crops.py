@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -87,24 +88,20 @@ class Crops(Data):
         return self._validation
 
     def _loader(self, source: Source, batches: _Batches, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:
+        if workers:
+            # Every worker would start a thread per core. Told here: a process that was forked waits forever for the
+            # threads that OpenCV had before.
+            cv2.setNumThreads(1)
         return DataLoader(
             _Made(source),
             batch_size=None,
             sampler=batches,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_one_thread if workers else None,
             # Its own, so that reading does not use up the randomness of the training.
             generator=torch.Generator().manual_seed(self.seed),
             pin_memory=torch.cuda.is_available(),
         )
-
-
-def _one_thread(_: int) -> None:
-    """Keep OpenCV, which draws synthetic squares, from starting a thread per core in every worker."""
-    import cv2
-
-    cv2.setNumThreads(1)
 
 
 class _Batches(Sampler[Any]):
