@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.training.batches import as_tensor, normalise
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.crops import Source
+
+if TYPE_CHECKING:
+    # It imports Lightning, which takes seconds, and only training needs it.
+    from crack_pipeline.training.crops import Source
 
 _AT_ONCE = 32
 _WIDTHS = (32, 64, 128, 128)

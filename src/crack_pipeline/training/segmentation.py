@@ -16,9 +16,9 @@ from crack_pipeline.training.augmentation import Augmentation, augment
 from crack_pipeline.training.batches import normalise
 from crack_pipeline.training.fit import epoch_seed
 from crack_pipeline.training.losses import Term, loss
+from crack_pipeline.training.optimisers import Optimiser, create_optimiser
 from crack_pipeline.training.settling import settle
 
-Optimiser = Literal["adam", "adamw", "nadam", "rmsprop", "sgd"]
 _LEVELS = 256
 _RISING = 0.1
 _DECAY_AFTER = 10
@@ -84,7 +84,7 @@ class SegmentationTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Give the optimiser, and the schedule of its learning rate where there is one."""
-        optimiser = _optimiser(self.optimiser, self.network, self.learning_rate, self.weight_decay)
+        optimiser = create_optimiser(self.optimiser, self.network, self.learning_rate, self.weight_decay)
         if self.schedule == "constant" or self.steps < _FEWEST:
             return optimiser
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -152,21 +152,3 @@ class SegmentationTraining(pl.LightningModule):
         dice = 2 * hit / (hit + false_alarm + cracks).clamp(min=1)
         self.log("validation_dice", float(dice.max()))
         self._counted = None
-
-
-def _optimiser(name: Optimiser, network: nn.Module, rate: float, decay: float) -> torch.optim.Optimizer:
-    # Biases and the scales of normalisations are not drawn towards zero: they do not overfit.
-    matrices = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-    match name:
-        case "adam":
-            return torch.optim.Adam(groups, rate)
-        case "adamw":
-            return torch.optim.AdamW(groups, rate)
-        case "nadam":
-            return torch.optim.NAdam(groups, rate, decoupled_weight_decay=True)
-        case "rmsprop":
-            return torch.optim.RMSprop(groups, rate)
-        case "sgd":
-            return torch.optim.SGD(groups, rate, momentum=0.9, nesterov=True)

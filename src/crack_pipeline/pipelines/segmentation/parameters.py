@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 from crack_pipeline.models.segmenters import EncoderOptions, SegmenterOptions, UNetOptions
 from crack_pipeline.training.augmentation import Augmentation
 from crack_pipeline.training.losses import CrossEntropy, Dice, Terms
-from crack_pipeline.training.segmentation import Optimiser
+from crack_pipeline.training.optimisers import Optimiser
 
 _NETWORKS: dict[str, type[UNetOptions | EncoderOptions]] = {"unet": UNetOptions, "encoder": EncoderOptions}
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,9 @@ from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.synthesis.parameters import Sampling, SimulatedPictures
 from crack_pipeline.training.learned_squares import unpack
-from crack_pipeline.training.synthetic import Generator
+
+if TYPE_CHECKING:
+    from crack_pipeline.training.synthetic import Generator
 
 logger = logging.getLogger(__name__)
 

@@ -62,14 +62,6 @@ def create_pipeline(**_: Any) -> Pipeline:
             name="fit_latent_prior",
         ),
         Node(draw_from, "generator", "drawing", name="draw_from"),
-        Node(draw_data_set, ["drawing", "params:sampling"], "drawn", name="draw_data_set"),
-        Node(
-            judge,
-            ["drawing", "train_pictures", "test_pictures", "manifest", "params:judging", "plan"],
-            ["judgement", "drawn_and_nearest"],
-            name="judge",
-        ),
-        Node(track_judgement, "judgement", "tracked_metrics", name="track_judgement"),
         Node(draw_training_curves, "training_history", "training_curves", name="draw_training_curves"),
         Node(
             draw_reconstructions,
@@ -77,8 +69,30 @@ def create_pipeline(**_: Any) -> Pipeline:
             "reconstructions",
             name="draw_reconstructions",
         ),
-        Node(draw_samples, "drawing", "samples", name="draw_samples"),
         Node(draw_walks, "generator", "walks", name="draw_walks"),
+        *judged("params:sampling"),
+    ]
+    return ingestion.create_pipeline("synthesis") + Pipeline(nodes, namespace="synthesis", parameters={COMPUTE})
+
+
+def judged(sampling: str) -> list[Node]:
+    """Draw a data set from what makes pictures, show some, and judge them: the same for every generator.
+
+    Parameters
+    ----------
+    sampling
+        Name of the parameters that say how many are drawn.
+    """
+    return [
+        Node(draw_data_set, ["drawing", sampling], "drawn", name="draw_data_set"),
+        Node(
+            judge,
+            ["drawing", "train_pictures", "test_pictures", "manifest", "params:judging", "plan"],
+            ["judgement", "drawn_and_nearest"],
+            name="judge",
+        ),
+        Node(track_judgement, "judgement", "tracked_metrics", name="track_judgement"),
+        Node(draw_samples, "drawing", "samples", name="draw_samples"),
         Node(
             draw_nearest,
             ["drawing", "drawn_and_nearest", "train_pictures", "manifest"],
@@ -87,4 +101,3 @@ def create_pipeline(**_: Any) -> Pipeline:
         ),
         Node(summarise, ["judgement", "data_fingerprint", "quarantine"], "summary", name="summarise"),
     ]
-    return ingestion.create_pipeline("synthesis") + Pipeline(nodes, namespace="synthesis", parameters={COMPUTE})

@@ -8,14 +8,11 @@ from kedro.pipeline import Node, Pipeline
 
 from crack_pipeline.pipelines import ingestion
 from crack_pipeline.pipelines.steps import resolve_plan
-from crack_pipeline.pipelines.synthesis.drawing import draw_data_set
-from crack_pipeline.pipelines.synthesis.judging import judge, summarise, track_judgement
 from crack_pipeline.pipelines.synthesis.nodes import fingerprint_data
-from crack_pipeline.pipelines.synthesis.pictures import draw_nearest, draw_samples
+from crack_pipeline.pipelines.synthesis.pipeline import COMPUTE, judged
 from crack_pipeline.pipelines.synthesis_simulated.nodes import find_sound_concrete
 
 NAME = "synthesis_simulated"
-COMPUTE = "params:compute"
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -30,18 +27,6 @@ def create_pipeline(**_: Any) -> Pipeline:
             ["drawing", "train_pictures", "test_pictures"],
             name="find_sound_concrete",
         ),
-        Node(draw_data_set, ["drawing", "params:pictures"], "drawn", name="draw_data_set"),
-        Node(
-            judge,
-            ["drawing", "train_pictures", "test_pictures", "manifest", "params:judging", "plan"],
-            ["judgement", "drawn_and_nearest"],
-            name="judge",
-        ),
-        Node(track_judgement, "judgement", "tracked_metrics", name="track_judgement"),
-        Node(draw_samples, "drawing", "samples", name="draw_samples"),
-        Node(
-            draw_nearest, ["drawing", "drawn_and_nearest", "train_pictures", "manifest"], "nearest", name="draw_nearest"
-        ),
-        Node(summarise, ["judgement", "data_fingerprint", "quarantine"], "summary", name="summarise"),
+        *judged("params:pictures"),
     ]
     return ingestion.create_pipeline(NAME) + Pipeline(nodes, namespace=NAME, parameters={COMPUTE})
