@@ -2,6 +2,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from crack_pipeline.training import compute
 from crack_pipeline.training.compute import Compute, Plan, matrix_flops, resolve
 
 CHOICES = {"accelerator", "devices", "precision", "batch_size", "workers", "compile"}
@@ -57,6 +58,20 @@ def test_the_plan_of_a_gpu_comes_from_what_torch_says_of_it(monkeypatch):
     assert "a card" in plan.reasons["accelerator"]
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     assert resolve(Compute()).precision == "32-true"
+
+
+@pytest.mark.parametrize(("half", "precision"), [(0.3, "32-true"), (2.0, "bf16-mixed")])
+@pytest.mark.parametrize("disturbed", [0, 1, 2, 3])
+def test_a_moment_of_other_work_does_not_change_the_precision(monkeypatch, half, precision, disturbed):
+    rates = {torch.float32: 1e11, torch.bfloat16: half * 1e11}
+    asked = []
+
+    def measured(dtype, *_):
+        asked.append(dtype)
+        return rates[dtype] / (10 if len(asked) - 1 == disturbed else 1)
+
+    monkeypatch.setattr(compute, "matrix_flops", measured)
+    assert resolve(Compute(accelerator="cpu")).precision == precision
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ _BYTES_PER_IMAGE = 8 * 2**20
 _MEMORY_SHARE = 0.5
 _LARGEST_BATCH = {"cpu": 64, "mps": 256, "cuda": 2048}
 _WORTHWHILE = 1.3
+_ROUNDS, _FEWEST_ROUNDS, _PATIENCE = 8, 2, 0.5
 
 
 class Compute(BaseModel):
@@ -174,8 +175,15 @@ def _precision(wanted: str, accelerator: Accelerator, reasons: dict[str, str]) -
     if accelerator == "mps":
         reasons["precision"] = "bf16 is not reliable on MPS"
         return "32-true"
-    # Some processors accept bf16 and emulate it a hundred times slower, so the rate is measured, not asked for.
-    single, half = (matrix_flops(dtype, torch.device("cpu"), 512) for dtype in (torch.float32, torch.bfloat16))
+    # Some processors accept bf16 and emulate it a hundred times slower, so the rate is measured, not asked for. Both
+    # are measured in turn: what else the machine does for a moment must not slow one of them alone.
+    single = half = 0.0
+    start = time.perf_counter()
+    for done in range(_ROUNDS):
+        if done >= _FEWEST_ROUNDS and time.perf_counter() - start > _PATIENCE:
+            break
+        single = max(single, matrix_flops(torch.float32, torch.device("cpu"), 512))
+        half = max(half, matrix_flops(torch.bfloat16, torch.device("cpu"), 512))
     fast = half > _WORTHWHILE * single
     reasons["precision"] = f"bf16 {'pays' if fast else 'does not pay'} on this processor: " + (
         f"a matrix product runs at {half / single:.2g} times the rate of fp32"
