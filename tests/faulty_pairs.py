@@ -19,6 +19,7 @@ FAULTS = {
     "damaged": ("images/damaged.png", "unreadable mask", "its mask: truncated or damaged"),
     "text": ("images/text.png", "unreadable mask", "its mask: not an image"),
     "grey": ("images/grey.png", "mask values", "its mask holds 0, 90, 255, not only 0 and 1, or 0 and 255"),
+    "blurred": ("images/blurred.png", "mask values", "7 cannot be told from crack there; save it in a lossless"),
     "empty": ("images/empty.png", "empty mask", "its mask holds no crack pixel"),
     "ignored": ("images/ignored.png", "ignored mask", "every pixel is to be ignored"),
     "two masks": ("images/two masks.png", "ambiguous mask", "masks/two masks.bmp, masks/two masks_mask.png"),
@@ -34,7 +35,6 @@ HEALTHY = (
     "ones.png",
     "white.jpg",
     "with suffix.png",
-    "blurred.png",
     "partly ignored.png",
     "all crack.png",
 )
@@ -69,12 +69,12 @@ def make(root: Path) -> None:
     _write(masks / "ignored.png", Image.fromarray(good * 0 + 7))
     _write(masks / "tiny.png", Image.fromarray(good[:8, :8]))
     _write(masks / "a line.png", Image.fromarray(good[:, :1]))
+    _write(masks / "blurred.jpg", Image.fromarray(good))
 
     _write(masks / "one bit.png", Image.fromarray(good > 0))
     _write(masks / "ones.png", Image.fromarray(good // 255))
     _write(masks / "white.png", Image.fromarray(good))
     _write(masks / "with suffix_mask.tif", Image.fromarray(good))
-    _write(masks / "blurred.jpg", Image.fromarray(good))
     _write(masks / "partly ignored.png", Image.fromarray(_with(good, 7)))
     _write(masks / "all crack.png", Image.fromarray(good * 0 + 255))
 

@@ -93,6 +93,15 @@ def test_a_palette_of_greys_gives_them_as_a_mask_too(palette, values):
     assert decode_mask(encode(image))[0].tolist() == [values]
 
 
+def test_colours_that_a_program_has_put_in_order_are_no_classes():
+    picture = Image.new("RGB", (16, 16), "black")
+    picture.paste(Image.new("RGB", (4, 16), "red"))
+    indexed = picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
+    assert indexed.getpalette()[:6] == [255, 0, 0, 0, 0, 0]
+    as_grey = np.where(np.arange(16) < 4, 76, 0)
+    assert (decode_mask(encode(indexed))[0] == as_grey).all()
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 def test_transparent_pixels_become_white(kind):
     pixels = np.array([[[10, 20, 30, 0], [10, 20, 30, 255]]], np.uint8)

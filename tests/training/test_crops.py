@@ -88,6 +88,19 @@ def test_crops_lie_inside_and_come_again_with_their_seed(data, sizes, size, cent
             assert 0 <= corner <= max(length - size, 0)
 
 
+def test_validation_finds_the_few_crops_with_a_crack():
+    places = [(40, 16 * at + 3) for at in range(0, 60, 20)]
+    masks = Masks([(160, 960)] * 4, [places, (), (), ()])
+    grid = GridCrops(masks, np.arange(4), size=16, batch_size=8, most=64)
+    shown = [crop for batch in grid.draw(0) for crop in grid.make(batch)[1]]
+    assert len(shown) == 64
+    assert sum((crop == CRACK).any() for crop in shown) == len(places)
+    many = Masks([(160, 960)] * 4, [[(16 * y + 3, 16 * x + 3) for y in range(10) for x in range(2)], (), (), ()])
+    grid = GridCrops(many, np.arange(4), size=16, batch_size=8, most=64)
+    shown = [(grid.make(batch)[1] == CRACK).any(axis=(1, 2)) for batch in grid.draw(0)]
+    assert np.concatenate(shown).sum() == 8
+
+
 def test_every_epoch_and_every_seed_is_drawn_anew():
     drawn = set()
     for seed, number in ((0, 0), (0, 1), (1, 0)):

@@ -123,8 +123,9 @@ def decode_mask(data: bytes, *, max_pixels: int = HARD_MAX_PIXELS) -> tuple[NDAr
     Returns
     -------
     values : ndarray of uint8
-        (H, W). A palette of different greys gives these, another one its indices, 1 bit gives 0 and 1, colours their
-        grey, 16 bits their values if none is above 255 and otherwise values divided by 257.
+        (H, W). A palette of different greys gives these, one of colours that begins with black its indices, as classes
+        are shown; 1 bit gives 0 and 1, colours, and any other palette, their grey, 16 bits their values if none is
+        above 255 and otherwise values divided by 257.
     lossy : bool
         Whether the format may have blurred the values (JPEG, WebP).
 
@@ -153,6 +154,14 @@ def decode_mask(data: bytes, *, max_pixels: int = HARD_MAX_PIXELS) -> tuple[NDAr
         if clear.any() and (values[clear].any() or np.ptp(values) == 0):
             raise Undecodable("unsupported", "what it says may lie in its transparency: save it without alpha channel")
     return values, lossy
+
+
+def is_turned(data: bytes) -> bool:
+    """Whether the EXIF orientation of a file says that its pixels do not stand as the camera held it."""
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS).getexif().get(_ORIENTATION, 1) not in (None, 1)
+    except Exception:  # damaged EXIF says nothing about the pixels
+        return False
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:
@@ -273,13 +282,19 @@ def _pixels(image: Image.Image) -> NDArray[Any]:
 
 
 def _indexed(image: Image.Image) -> NDArray[np.uint8]:
-    """Give the greys of a palette, whose order means nothing, or the indices, if they are classes shown in colours."""
+    """Give the greys of a palette, whose order means nothing, or the indices, if they are classes shown in colours.
+
+    Classes begin with black for the background. Where another colour comes first, a program has ordered the colours by
+    how often it found them, and the indices mean nothing.
+    """
     indices = np.asarray(_pixels(image), np.uint8)
     palette = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
     greys = np.zeros(256, np.uint8)
     greys[: len(palette)] = palette[:, 0]
     used = np.flatnonzero(cv2.calcHist([indices], [0], None, [256], [0, 256]))
-    if (palette != palette[:, :1]).any() or len(np.unique(greys[used])) < len(used):
+    if (palette != palette[:, :1]).any():
+        return convert(np.asarray(image.convert("RGB")), "grey") if palette[0].any() else indices
+    if len(np.unique(greys[used])) < len(used):
         return indices
     return np.asarray(cv2.LUT(indices, greys), np.uint8)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from crack_pipeline.training.batches import as_tensor
 from crack_pipeline.training.fit import Data
 
 _BLOCK = 16
+_CRACKED = 1 / 8
+"""Least share of the validation crops that hold a crack, where there are so many."""
 _STRIP = 64 * _BLOCK
 
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -210,7 +213,7 @@ class GridCrops:
     batch_size
         Crops in a batch.
     most
-        At most so many crops, spread over all of the photographs.
+        At most so many crops, spread over all of the photographs, an eighth of them with a crack if there are so many.
     """
 
     def __init__(
@@ -248,7 +251,10 @@ def _crack_blocks(mask: NDArray[np.uint8], block: int) -> NDArray[np.int32]:
 
 
 def _grid(photographs: Photographs, rows: NDArray[np.int64], size: int, most: int) -> Batch:
-    """Lay crops side by side over the photographs; of more than so many, keep one of each equal run of them."""
+    """Lay crops side by side over the photographs; of more than so many, keep one of each equal run of them.
+
+    Where next to none of these holds a crack, some that do take the place of others: without them there is no Dice.
+    """
     all_rows, all_corners = [], []
     for row in rows:
         height, width = (max(int(side), size) for side in photographs.sizes[row])
@@ -258,5 +264,29 @@ def _grid(photographs: Photographs, rows: NDArray[np.int64], size: int, most: in
     joined = np.concatenate(all_rows), np.concatenate(all_corners)
     bounds = np.linspace(0, len(joined[0]), min(most, len(joined[0])) + 1).astype(np.int64)
     # Not always the first of a run: that could be the same corner of every photograph.
-    kept = np.random.default_rng(0).integers(bounds[:-1], bounds[1:])
+    rng = np.random.default_rng(0)
+    kept = rng.integers(bounds[:-1], bounds[1:])
+    if len(kept) < len(joined[0]):
+        kept = _with_cracks(kept, _cracked(photographs, *joined, size), rng)
     return joined[0][kept], joined[1][kept]
+
+
+def _cracked(
+    photographs: Photographs, rows: NDArray[np.int64], corners: NDArray[np.int64], size: int
+) -> NDArray[np.bool_]:
+    """Whether each crop holds a crack, (n,)."""
+    places = zip(rows, corners, strict=True)
+    found = ((photographs.mask(int(row))[y : y + size, x : x + size] == CRACK).any() for row, (y, x) in places)
+    return np.fromiter(found, np.bool_, len(rows))
+
+
+def _with_cracks(kept: NDArray[np.int64], cracked: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Put crops with a crack in the place of others, until there are enough to measure by, or no more of them."""
+    enough = math.ceil(_CRACKED * len(kept))
+    missing = enough - int(cracked[kept].sum())
+    more = np.setdiff1d(np.flatnonzero(cracked), kept)
+    if missing <= 0 or not len(more):
+        return kept
+    chosen = rng.permutation(more)[:missing]
+    given_up = rng.permutation(np.flatnonzero(~cracked[kept]))[: len(chosen)]
+    return np.sort(np.concatenate([np.delete(kept, given_up), chosen]))

@@ -143,6 +143,18 @@ def test_masks_that_match_no_photograph_are_listed_and_photographs_of_several_or
     }
 
 
+def test_what_lies_beside_a_picture_of_the_same_name_is_passed_over(listed):
+    found, rejected = listed(
+        "pairs", "images/1.JPG", "images/1.json", "images/1.CR2", "images/1.jpg.txt", "masks/1.png", "masks/1.json",
+        "images/2.json", "images/3.dat", "masks/3.png",
+    )  # fmt: skip
+    assert {path: about["mask_path"] for path, about in found.items()} == {
+        "images/1.JPG": "masks/1.png",
+        "images/3.dat": "masks/3.png",
+    }
+    assert {path: about["kind"] for path, about in rejected.items()} == {"images/2.json": "no mask"}
+
+
 def test_masks_that_must_not_be_read_are_listed_with_their_reason(presets):
     files = [("images/1.jpg", 10, "", ""), ("images/2.jpg", 10, "", ""), ("images/3.jpg", 10, "outside the root", "x")]
     files += [

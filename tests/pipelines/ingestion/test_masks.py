@@ -48,6 +48,12 @@ def test_values_mean_what_is_said_of_them(pixels, values, expected):
     assert read(pixels, **values) == [expected]
 
 
+def test_declared_background_is_no_crack_whatever_else_a_mask_holds():
+    values = {"background": [0, 204], "threshold_lossless": True}
+    assert read(row(0, 204, 255), **values) == [[BACKGROUND, BACKGROUND, CRACK]]
+    assert read(row(0, 100, 204, 255), **values) == [[BACKGROUND, BACKGROUND, BACKGROUND, CRACK]]
+
+
 def test_lossy_masks_are_thresholded():
     mask = np.zeros((32, 32), np.uint8)
     mask[8:24, 8:24] = 255
@@ -91,7 +97,9 @@ def test_masks_of_another_size_are_refused_before_they_are_decoded():
     assert refused(lambda: read_mask(half, (64, 48), MaskValues(), Reading()))[0] == "unreadable mask"
 
 
-@pytest.mark.parametrize(("scale", "values"), [(255, {}), (3, {}), (1, {"background": [0, 204]})])
+@pytest.mark.parametrize(
+    ("scale", "values"), [(255, {}), (3, {}), (1, {"background": [0, 204]}), (1, {"ignored": [128]})]
+)
 def test_a_lossy_mask_whose_cracks_could_be_anything_is_refused(scale, values):
     mask = np.zeros((32, 32), np.uint8)
     mask[8:24, 8:24] = 255

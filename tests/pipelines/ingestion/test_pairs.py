@@ -1,5 +1,6 @@
 """Photographs with masks, from the files to the stack, by the ingestion pipeline."""
 
+import io
 import tracemalloc
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_every_fault_of_a_pair_is_one_clear_line_and_healthy_pairs_survive(works
     presets = {"mine": {
         "label_from": "mask", "parts": [{"images": "images", "masks": "masks"}], "mask_values": {"ignored": 7},
     }}  # fmt: skip
-    reading = {"max_bad_share": 0.7}
+    reading = {"max_bad_share": 0.75}
     done = workspace.ingest(tmp_path / "root", "mine", {"image": OWN_SIZE, "presets": presets, "reading": reading})
     quarantine = done.quarantine.set_index("path")
     expected = {path: kind for path, kind, _ in faulty_pairs.FAULTS.values()}
@@ -54,12 +55,12 @@ def test_every_fault_of_a_pair_is_one_clear_line_and_healthy_pairs_survive(works
     assert set(manifest.index) == {f"images/{name}" for name in faulty_pairs.HEALTHY}
     assert (manifest["label"] == "crack").all()
     stack = done.photographs
-    for name in ("one bit.png", "ones.png", "white.jpg", "with suffix.png", "blurred.png"):
+    for name in ("one bit.png", "ones.png", "white.jpg", "with suffix.png"):
         assert np.array_equal(stack.mask(manifest.loc[f"images/{name}", "row"]), faulty_pairs.mask(CRACK))
     partly = stack.mask(manifest.loc["images/partly ignored.png", "row"])
     assert (partly[:5] == IGNORED).all()
     assert np.array_equal(partly[5:], faulty_pairs.mask(CRACK)[5:])
-    with pytest.raises(ValueError, match=r"14 of 21 files are bad, .*1 empty mask.*1 orphan mask"):
+    with pytest.raises(ValueError, match=r"15 of 21 files are bad, .*1 empty mask.*1 orphan mask"):
         workspace.ingest(tmp_path / "root", "mine", {"image": OWN_SIZE, "presets": presets})
 
 
@@ -200,6 +201,49 @@ def test_given_splits_are_roles_and_the_rest_is_drawn(workspace, tmp_path):
     mine = roles("listed", presets={"listed": listed})
     assert mine["test"] == {"train_img/0.png", "train_img/1.png", "test_img/19.png"}
     assert workspace.quarantine.empty
+
+
+def test_of_copies_the_held_out_one_stays_and_different_masks_contradict_each_other(workspace, tmp_path):
+    files = {}
+    for folder, seeds in (("train", (0, 1, 2)), ("val", (0, 1, 3)), ("test", (1, 4))):
+        for seed in seeds:
+            files |= {f"{folder}/images/{seed}.png": picture(seed), f"{folder}/masks/{seed}.png": marks(seed)}
+    files |= {"train/images/5.png": picture(5), "train/masks/5.png": marks(5)}
+    files |= {"train/images/6.png": picture(5), "train/masks/6.png": marks(6)}
+    done = workspace.ingest(write(tmp_path / "root", files), "pairs", {"image": OWN_SIZE})
+    manifest, quarantine = done.manifest.set_index("path"), done.quarantine.set_index("path")
+    assert set(manifest.index) == {
+        "train/images/2.png", "val/images/0.png", "val/images/3.png", "test/images/1.png", "test/images/4.png"
+    }  # fmt: skip
+    assert quarantine.loc["train/images/0.png", "reason"] == "same bytes as val/images/0.png"
+    for name in ("5", "6"):
+        found = quarantine.loc[f"train/images/{name}.png"]
+        assert found["kind"] == "conflict"
+        assert found["reason"] == "the same bytes with different masks: train/masks/5.png, train/masks/6.png"
+
+
+@pytest.mark.parametrize(("orientation", "drawn_upright"), [(1, False), (3, False), (3, True)])
+def test_masks_of_turned_photographs_are_questioned(workspace, tmp_path, caplog, orientation, drawn_upright):
+    exif = Image.Exif()
+    exif[274] = orientation
+    turned = io.BytesIO()
+    picture(0).save(turned, "PNG", exif=exif)
+    mask = io.BytesIO()
+    marks(3).save(mask, "PNG", **({"exif": exif} if drawn_upright else {}))
+    files = {"images/0.png": turned.getvalue(), "masks/0.png": mask.getvalue()}
+    workspace.ingest(write(tmp_path / "root", files), "pairs", {"image": OWN_SIZE})
+    assert ("1 photographs are turned by their EXIF" in caplog.text) == (orientation == 3 and not drawn_upright)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_masks_that_are_mostly_crack_are_questioned(workspace, tmp_path, caplog, inverted):
+    files = {}
+    for seed in range(4):
+        mask = np.asarray(marks(seed, seed + 1))
+        files |= {f"images/{seed}.png": picture(seed)}
+        files |= {f"masks/{seed}.png": Image.fromarray(255 - mask if inverted else mask)}
+    workspace.ingest(write(tmp_path / "root", files), "pairs", {"image": OWN_SIZE})
+    assert ("is it the background that is white?" in caplog.text) == inverted
 
 
 def test_masks_need_photographs_of_their_own_size(workspace, tmp_path):

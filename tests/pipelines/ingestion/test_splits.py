@@ -53,6 +53,13 @@ def test_an_entry_names_a_photograph_by_path_end_or_without_ending(line, path):
     assert not faults
 
 
+@pytest.mark.parametrize("split", ["Training", "train", "TRAIN "])
+def test_splits_are_known_by_other_spellings(split):
+    sources, faults = apply({split: "one.txt", "Testing": "two.txt"}, {"one.txt": "a/1\n2", "two.txt": "b/1\n4"})
+    assert sources == {"a/1.jpg": "train", "a/2.jpg": "train", "b/1.jpg": "test", "b/4.png": "test"}
+    assert faults == {"a/IMG.3.jpg": UNNAMED}
+
+
 def test_several_files_give_several_splits():
     files = {"s/train.txt": "1.jpg\n".replace("1", "a/1") + "2\n", "s/test.txt": "b/1\r\n4\r\n"}
     sources, faults = apply({"train": "s/train.txt", "test": "s/test.txt"}, files)

@@ -14,7 +14,7 @@ from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.listing import REJECTED
 from crack_pipeline.pipelines.ingestion.nodes import build_manifest, decode_photographs, keep_apart
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Image, Presets, Reading
-from crack_pipeline.pipelines.segmentation import evaluating, predicting, training
+from crack_pipeline.pipelines.segmentation import evaluating, pictures, predicting, training
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Output, Report, Training
 from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.segmenting import Tiles
@@ -143,6 +143,25 @@ def test_dark_bars_are_found_in_photographs_that_were_not_learned_from(segmenter
     assert (listed["crack_share"] - listed["true_crack_share"]).abs().max() < 0.1
     tracked = evaluating.track_metrics(metrics)
     assert tracked["test.dice"] == {"value": metrics["sets"]["test"]["dice"], "step": 0}
+
+
+def test_an_evaluation_says_which_photographs_the_segmenter_knows(segmenter, prepared, plan):
+    images, manifest, partition = prepared
+    counts = evaluating.count_new(segmenter, images, manifest, TILES, plan)
+    known = set(partition.loc[partition["role"] != "test", "image_id"])
+    report = Report(resamples=20)
+    for table, learned in ((counts, 6), (counts[~counts["image_id"].isin(known)], 0)):
+        found = evaluating.measure_evaluation(table, segmenter, report)
+        assert found["learned_from"] == learned
+        text = pictures.summarise_evaluation(found, evaluating.tabulate_widths(table, report), table.head(0))
+        assert ("has learned from 6 of the photographs" in text) == bool(learned)
+
+
+def test_wrong_tiles_are_refused_before_the_first_photograph(segmenter, source, plan):
+    table = pd.DataFrame({"path": ["images/0.png"]})
+    wrong = TILES.model_copy(update={"size": 16})
+    with pytest.raises(ValueError, match=r"tiles\.size is 16 px"):
+        list(predicting.segment_photographs(source, table, segmenter, Reading(), wrong, Output(), plan))
 
 
 def test_a_prediction_is_that_of_the_evaluation_and_goes_on_after_a_broken_file(segmenter, prepared, source, plan):

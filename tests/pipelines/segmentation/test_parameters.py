@@ -77,6 +77,12 @@ def test_the_last_epoch_is_a_whole_one():
     assert Training.model_validate({"steps": 61, "steps_per_epoch": 20}).epochs == 4
 
 
+def test_an_encoder_that_is_not_used_is_mentioned(caplog):
+    for _ in range(2):
+        assert Network.model_validate({"name": "unet", "encoder": "resnet152"}).root.name == "unet"
+    assert caplog.text.count("network.encoder is resnet152, and not used: that takes network.name: encoder") == 1
+
+
 def test_another_network_passes_over_the_options_that_base_gives_this_one(pytestconfig):
     chosen = {"name": "encoder", "encoder": "resnet18", "decoder": "linknet"}
     network = configured(pytestconfig.rootpath, "test", segmentation={"network": chosen})["network"].root

@@ -26,6 +26,7 @@ DIMENSIONS = {
     "training.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},
     "training.loss.0.crack": {"low": 0.5, "high": 2.0},
 }
+NO_WEIGHTS = EncoderWeights("none")
 SEARCH = Search(trials=5, startup=2, steps=4, steps_per_epoch=2)
 
 
@@ -206,15 +207,41 @@ def test_failures_of_trials_are_recorded_and_the_search_goes_on(search, monkeypa
     assert results[2].reason.startswith("the training diverged: ")
 
 
-def test_a_network_that_cannot_be_made_is_a_failed_trial(search):
-    # The project's own U-Net has no encoder for the weights.
-    class Files:
-        def fetch(self, encoder, weights):
-            return {}
+class Files:
+    """Holds no weights."""
 
-    results = search(how=SEARCH.model_copy(update={"trials": 2}), weights="file.pt", pretrained=Files())
-    assert [found.state for found in results] == ["failed"] * 2
-    assert "file.pt" in results[0].reason
+    def fetch(self, encoder, weights):
+        return {}
+
+
+def test_a_network_that_cannot_be_made_is_a_failed_trial(search, quickly, monkeypatch):
+    real = nodes.create_network
+
+    def create(image, network, *others):
+        if network.root.base_channels == 4:
+            raise ValueError("four channels are out of stock")
+        return real(image, network, *others)
+
+    monkeypatch.setattr(nodes, "create_network", create)
+    first = tuple({"network.base_channels": channels} for channels in (4, 1))
+    results = search(how=SEARCH.model_copy(update={"trials": 2, "first": first}))
+    assert [found.state for found in results] == ["failed", "complete"]
+    assert results[0].reason == "four channels are out of stock"
+
+
+def test_weights_that_no_trial_could_begin_with_end_the_search_before_the_first(search):
+    # The project's own U-Net has no encoder for them.
+    with pytest.raises(ValueError, match=r"file\.pt cannot be used"):
+        search(weights="file.pt", pretrained=Files())
+    assert search(how=SEARCH.model_copy(update={"trials": 1}))[0].state == "complete"
+
+
+def test_a_file_of_weights_that_was_replaced_begins_another_search(search, quickly, monkeypatch, tmp_path):
+    monkeypatch.setattr(nodes, "create_network", lambda *_: None)
+    file, one = tmp_path / "weights.pt", SEARCH.model_copy(update={"trials": 1})
+    for content, earlier in ((b"first", False), (b"first", True), (b"second", False)):
+        file.write_bytes(content)
+        assert [found.earlier for found in search(how=one, weights=str(file))] == [earlier]
 
 
 def test_errors_that_no_trial_is_to_blame_for_end_the_search(search, manifest):
@@ -266,7 +293,7 @@ def test_the_table_has_a_column_per_field():
 
 
 def test_the_best_is_a_complete_trial_with_the_steps_of_a_training(space, network, training):
-    best = nodes.choose_best(RESULTS, {"training.learning_rate": 1.0}, space, network, training)
+    best = nodes.choose_best(RESULTS, {"training.learning_rate": 1.0}, space, network, training, NO_WEIGHTS)
     assert (best["trial"], best["validation_dice"]) == (2, 0.75)
     assert best["trials"] == {"complete": 2, "pruned": 1, "failed": 1, "interrupted": 0}
     assert best["network"]["base_channels"] == 4 and best["network"]["levels"] == network.root.levels
@@ -276,16 +303,17 @@ def test_the_best_is_a_complete_trial_with_the_steps_of_a_training(space, networ
 
 
 def test_the_best_parameters_are_configuration(space, network, training):
-    best = nodes.choose_best(RESULTS, {}, space, network, training)
+    best = nodes.choose_best(RESULTS, {}, space, network, training, EncoderWeights("a/file.pt"))
     text = nodes.write_parameters(best)
     found = yaml.safe_load(text)["segmentation"]
     assert "Trial 2: Dice 0.7500" in text
     assert Network.model_validate(found["network"]).root.base_channels == 4
     assert Training.model_validate(found["training"]).learning_rate == 0.05
+    assert found["encoder_weights"] == "a/file.pt"
 
 
 def test_without_a_complete_trial_there_is_no_best(space, network, training):
-    best = nodes.choose_best(RESULTS[3:], {}, space, network, training)
+    best = nodes.choose_best(RESULTS[3:], {}, space, network, training, NO_WEIGHTS)
     assert best["trial"] is None and best["network"] is None
     assert yaml.safe_load(nodes.write_parameters(best)) is None
     assert "best.trial" not in nodes.track_metrics(best)
@@ -294,7 +322,7 @@ def test_without_a_complete_trial_there_is_no_best(space, network, training):
 
 
 def test_the_summary_says_what_was_found(space, network, training):
-    best = nodes.choose_best(RESULTS, {"training.learning_rate": 0.75}, space, network, training)
+    best = nodes.choose_best(RESULTS, {"training.learning_rate": 0.75}, space, network, training, NO_WEIGHTS)
     text = pictures.summarise(RESULTS, best, SEARCH)
     assert "2 complete, 1 pruned, 1 failed\n" in text and "begun again" not in text
     assert "the best is trial 2: Dice on validation crops 0.7500" in text
@@ -306,7 +334,7 @@ def test_the_summary_says_what_was_found(space, network, training):
 
 
 def test_what_was_found_is_tracked(space, network, training):
-    best = nodes.choose_best(RESULTS, {"training.learning_rate": 0.75}, space, network, training)
+    best = nodes.choose_best(RESULTS, {"training.learning_rate": 0.75}, space, network, training, NO_WEIGHTS)
     assert nodes.track_metrics(best) == {
         name: {"value": value, "step": 0}
         for name, value in {

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crack_pipeline.imaging import near_duplicates, tiling
-from crack_pipeline.imaging.decoding import Mode, Undecodable, decode, header_size, prepare
+from crack_pipeline.imaging.decoding import Mode, Undecodable, decode, header_size, is_turned, prepare
 from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED, PhotographChunk
 from crack_pipeline.imaging.stack import ImageChunk
 from crack_pipeline.pipelines.ingestion.listing import MASK, NO_MASK, REJECTED, UNMARKED, Source
@@ -68,6 +68,8 @@ class Developed:
     height: int
     label: str | None
     index: list[tuple[str, str | None, int, int, int | None]]
+    uncertain: bool = False
+    """Whether nothing shows if the mask was drawn on the photograph as its EXIF orientation turns it."""
 
     @property
     def nbytes(self) -> int:
@@ -149,7 +151,9 @@ def develop(
         index = [(photo_id, label, width, height, crack_pixels)]
     else:
         images, masks, index = _tile(pixels, meaning, photo_id, preset.tiling, image)
-    return Developed(photo_id, images, masks if image.masks else None, thumbnail, width, height, label, index)
+    uncertain = mask is not None and header_size(data) in ((width, height), None) and is_turned(data) > is_turned(mask)
+    stored = masks if image.masks else None
+    return Developed(photo_id, images, stored, thumbnail, width, height, label, index, uncertain)
 
 
 def develop_all(
@@ -178,14 +182,22 @@ def develop_all(
     work = partial(_develop_row, source=source, preset=preset, image=image, reading=reading)
     progress = _Progress(len(rows))
     chunk = _Collector(image)
+    uncertain = 0
     items = rows.itertuples(index=False, name=None)
     for row, result in in_order(work, items, workers=reading.workers, room=reading.room):
         chunk.add(row, result)
+        uncertain += isinstance(result, Developed) and result.uncertain
         progress.step()
         if chunk.files >= reading.chunk or chunk.bytes >= reading.chunk_bytes:
             yield chunk.flush(last=False)
     yield chunk.flush(last=True)
     progress.end()
+    if uncertain:
+        logger.warning(
+            "%s photographs are turned by their EXIF orientation, and their masks, of the same size, are not: they are "
+            "taken as drawn on the photograph seen upright; look whether they lie on the cracks",
+            f"{uncertain:,}",
+        )
 
 
 def _develop_row(

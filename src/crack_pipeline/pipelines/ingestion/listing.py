@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
@@ -12,6 +13,8 @@ import pandas as pd
 
 from crack_pipeline.pipelines.ingestion.parameters import Part, Preset, plain
 
+logger = logging.getLogger(__name__)
+
 PHOTOGRAPHS = ("path", "label", "mask_path", "source", "size")
 REJECTED = ("path", "kind", "reason")
 
@@ -21,6 +24,7 @@ UNMARKED = "crack without mask"
 ORPHAN_MASK, AMBIGUOUS_MASK = "orphan mask", "ambiguous mask"
 
 _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
+_PICTURES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".bmp", ".dib", ".webp"}
 
 
 class Source(Protocol):
@@ -41,7 +45,8 @@ def list_files(
     """Decide what each file is.
 
     Hidden files and what operating systems leave behind are passed over, and so are the files that give the
-    splits. Where labels are wanted, a mask that belongs to no photograph is rejected under its own path, and
+    splits, and those beside a picture of the same name that are none by theirs: what a labelling tool notes, the raw
+    file of a camera. Where labels are wanted, a mask that belongs to no photograph is rejected under its own path, and
     photographs are rejected that match several masks or share one.
 
     Parameters
@@ -65,6 +70,10 @@ def list_files(
     """
     passed_over = set(preset.split_paths) if labelled else set()
     kept = [file for file in files if not _is_clutter(file[0]) and file[0] not in passed_over]
+    beside = _beside_pictures([path for path, *_ in kept])
+    if beside:
+        logger.info("%s files passed over, for beside each lies a picture of the same name", f"{len(beside):,}")
+        kept = [file for file in kept if file[0] not in beside]
     layout = _Layout(preset, [path for path, _, kind, _ in kept if not kind] if labelled else [])
     large = {path for path, size, *_ in kept if size > max_bytes}
     photographs, rejected = [], []
@@ -216,6 +225,18 @@ class _Layout:
 def _is_clutter(path: str) -> bool:
     parts = path.split("/")
     return any((part.startswith(".") and part not in (".", "..")) or part.lower() in _CLUTTER for part in parts)
+
+
+def _beside_pictures(paths: list[str]) -> set[str]:
+    """Find the files that are no pictures by their names, and share these with one that is: a.json of a.jpg."""
+    names = {path: PurePosixPath(path) for path in paths}
+    pictures = {path: name for path, name in names.items() if name.suffix.lower() in _PICTURES}
+    taken = {str(name.with_suffix("")).lower() for name in pictures.values()} | {path.lower() for path in pictures}
+    return {
+        path
+        for path, name in names.items()
+        if name.suffix and path not in pictures and str(name.with_suffix("")).lower() in taken
+    }
 
 
 def _split(folder: str) -> tuple[str, ...]:

@@ -111,20 +111,20 @@ def _translate(found: set[int], values: MaskValues, *, lossy: bool) -> NDArray[n
                 f"its mask holds {_listed(unknown)}{blurred}, and mask_values gives a meaning only to crack "
                 f"{_listed(crack)}, background {_listed(background)}, ignored {_listed(ignored)}",
             )
-    elif lossy and background - {0}:
+    elif lossy and (background - {0} or ignored):
         raise Undecodable(
             MASK_VALUES,
-            f"its mask is in a format that blurs values: {_listed(background - {0})} cannot be told from crack there; "
-            "save it in a lossless format (PNG)",
+            f"its mask is in a format that blurs values: {_listed((background - {0}) | ignored)} cannot be told from "
+            "crack there; save it in a lossless format (PNG)",
         )
-    elif lossy and 0 < max(found - ignored, default=0) < values.threshold:
+    elif lossy and 0 < max(found) < values.threshold:
         raise Undecodable(
             MASK_VALUES,
             f"its mask, in a format that blurs values, holds {_listed(found)}, which could be anything: save it in a "
             "lossless format (PNG), or set mask_values.threshold",
         )
     elif lossy or (values.threshold_lossless and not _is_binary(found - background - ignored)):
-        crack = set(range(values.threshold, 256))
+        crack = set(range(values.threshold, 256)) - background
     elif _is_binary(found - background - ignored):
         crack = {1, 255} - background
     else:

@@ -9,18 +9,20 @@ import numpy as np
 import pandas as pd
 
 from crack_pipeline.imaging import near_duplicates
-from crack_pipeline.imaging.photograph_stack import PhotographChunk
+from crack_pipeline.imaging.photograph_stack import PhotographChunk, PhotographStack
 from crack_pipeline.imaging.stack import ImageChunk, Stack
 from crack_pipeline.pipelines.ingestion import partition as roles
 from crack_pipeline.pipelines.ingestion.developing import DOUBTFUL, develop_all
 from crack_pipeline.pipelines.ingestion.listing import MASK_FOLDER, ORPHAN_MASK, REJECTED, UNMARKED, Source, list_files
-from crack_pipeline.pipelines.ingestion.parameters import Dataset, Duplicates, Image, Presets, Reading
+from crack_pipeline.pipelines.ingestion.parameters import Dataset, Duplicates, Image, Presets, Reading, split_name
 from crack_pipeline.pipelines.ingestion.partition import Partition
 from crack_pipeline.pipelines.ingestion.splits import NO_SPLIT, SPLIT_LINE, apply_splits
 
 logger = logging.getLogger(__name__)
 
 COPY, CONFLICT = "copy", "conflict"
+_MOSTLY_CRACK = 0.5
+_HELD_OUT = {"test": 0, "validation": 1, "valid": 1, "val": 1}
 HARMLESS = (COPY, DOUBTFUL, MASK_FOLDER, NO_SPLIT)
 # A mask whose photograph is missing spoils nothing that is there, nor does an entry for a part of a data set that is
 # not; where names do not fit each other, the photographs without a mask are what counts.
@@ -136,8 +138,8 @@ def keep_apart(images: Stack) -> pd.DataFrame:
 def build_manifest(images: Stack, groups: pd.DataFrame, rejected: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Join what is known of every image to one table, and of every file that is left out to another.
 
-    Of photographs with the very same bytes the first by path stays. If their labels differ, nobody knows
-    which is right, and all go.
+    Of photographs with the very same bytes one stays: of a given split that is held out, if there is one, and of
+    these the first by path. If their labels or masks differ, nobody knows which is right, and all go.
 
     Parameters
     ----------
@@ -158,7 +160,7 @@ def build_manifest(images: Stack, groups: pd.DataFrame, rejected: pd.DataFrame) 
         ``path``, ``reason``, ``kind`` of each file that is left out, sorted by path.
     """
     photos = images.photos.assign(group=groups["group"].to_numpy())
-    copies = _find_copies(photos)
+    copies = _find_copies(photos, images)
     index = images.index.assign(row=np.arange(len(images), dtype=np.int64))
     index = index[~index["photo"].isin(photos.index[photos["path"].isin(copies["path"])])]
     of_photo = photos[["path", "mask_path", "source", "group"]]
@@ -212,6 +214,13 @@ def check_quarantine(candidates: pd.DataFrame, quarantine: pd.DataFrame, reading
         raise ValueError(
             f"{bad:,} of {files:,} files are bad, a share of {bad / files:.2f}; reading.max_bad_share is "
             f"{reading.max_bad_share:g} ({counts}). {where}"
+        )
+    cracked = candidates[candidates["crack_pixels"].fillna(0) > 0]
+    shares = (cracked["crack_pixels"] / (cracked["width"] * cracked["height"])).to_numpy(np.float64)
+    if len(shares) and np.median(shares) > _MOSTLY_CRACK:
+        logger.warning(
+            "in most masks the crack covers more than half of the photograph: is it the background that is white? "
+            "presets.<name>.mask_values says which values mean crack"
         )
     logger.info(
         "%s images of %s photographs in %s groups (%s), %s quarantined%s",
@@ -308,18 +317,31 @@ def _list(
     return photographs, rejected
 
 
-def _find_copies(photos: pd.DataFrame) -> pd.DataFrame:
+def _find_copies(photos: pd.DataFrame, images: Stack) -> pd.DataFrame:
     """Photographs with the bytes of another one: ``path``, ``kind``, ``reason``."""
     found = []
     repeated = photos[photos["photo_id"].duplicated(keep=False)]
     for _, same in repeated.groupby("photo_id", sort=False):
+        held_out = same["source"].map(split_name).map(_HELD_OUT).fillna(len(_HELD_OUT))
+        same = same.iloc[np.argsort(held_out, kind="stable")]
         first = same["path"].iloc[0]
         if len(set(same["label"].dropna())) > 1:
             said = ", ".join(f"{row.path} says {row.label}" for row in same.head(4).itertuples())
             found += [(path, CONFLICT, f"the same bytes with different labels: {said}") for path in same["path"]]
+        elif not _masks_agree(images, same.index):
+            of = ", ".join(same["mask_path"].dropna().head(4))
+            found += [(path, CONFLICT, f"the same bytes with different masks: {of}") for path in same["path"]]
         else:
             found += [(path, COPY, f"same bytes as {first}") for path in same["path"].iloc[1:]]
     return pd.DataFrame(found, columns=list(REJECTED))
+
+
+def _masks_agree(images: Stack, photos: pd.Index) -> bool:
+    """Whether masks that are stored say the same of photographs that are the same."""
+    if not isinstance(images, PhotographStack) or not images.has_masks:
+        return True
+    masks = [images.mask(int(row)) for row in np.flatnonzero(images.index["photo"].isin(photos))]
+    return all(np.array_equal(masks[0], mask) for mask in masks[1:])
 
 
 def _counted(values: pd.Series) -> str:

@@ -244,6 +244,12 @@ class Duplicates(Strict):
     workers: int | None = Field(None, ge=1, description="threads; null for one per processor")
 
 
+def split_name(name: str) -> str:
+    """Write a split's name as splits are compared: lower case, train for training and test for testing."""
+    lower = name.strip().lower()
+    return {"training": "train", "testing": "test"}.get(lower, lower)
+
+
 def plain(name: str) -> str:
     """Write a folder's name as class patterns are compared: lower case, ``_`` for space and ``-``."""
     return name.lower().replace(" ", "_").replace("-", "_")

@@ -17,6 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from crack_pipeline.pipelines.ingestion.parameters import split_name
+
 logger = logging.getLogger(__name__)
 
 Label = Literal["normal", "crack"]
@@ -81,6 +83,11 @@ class Partition(BaseModel):
     by_photograph: bool = Field(
         False, exclude=True, description="set for tiles: the normal shares decide, and no role needs cracks"
     )
+
+    @field_validator("respect_source")
+    @classmethod
+    def _names_of_splits(cls, roles: dict[str, Role]) -> dict[str, Role]:
+        return {split_name(source): role for source, role in roles.items()}
 
     @field_validator("normal", "crack")
     @classmethod
@@ -313,6 +320,8 @@ def _checked(manifest: pd.DataFrame, partition: Partition) -> pd.DataFrame:
         raise ValueError("the manifest has no image: there is nothing to give a role to")
     columns = ["image_id", "label", "group"] + (["source"] if partition.respect_source else [])
     table = manifest[columns].sort_values("image_id", ignore_index=True)
+    if partition.respect_source:
+        table["source"] = table["source"].map(split_name, na_action="ignore")
     _refuse(table.loc[table["image_id"].duplicated(), "image_id"], "image {1} is listed twice in the manifest")
     odd = table.loc[~table["label"].isin(LABELS)].set_index("image_id")["label"]
     _refuse(odd, f"image {{0}} has the label {{1!r}}, but a role needs one of {', '.join(LABELS)}")
@@ -364,7 +373,7 @@ def _take_known_and_given_roles(table: pd.DataFrame, known: pd.DataFrame | None,
 def _warn_of_other_splits(table: pd.DataFrame, partition: Partition) -> None:
     """Say which given splits are for no role, so that a test split of another name is not learned from unnoticed."""
     names = sorted(set(table["source"].dropna()) - set(partition.respect_source))
-    others = [name for name in names if name and not name.lower().startswith("train")]
+    others = [name for name in names if name and name != "train"]
     if others:
         logger.warning(
             "the data set brings the splits %s, which partition.respect_source gives no role: they are shared out "

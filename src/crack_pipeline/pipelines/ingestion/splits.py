@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from crack_pipeline.pipelines.ingestion.listing import REJECTED, Source
-from crack_pipeline.pipelines.ingestion.parameters import Preset
+from crack_pipeline.pipelines.ingestion.parameters import Preset, split_name
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def _entries(source: Source, preset: Preset) -> Iterator[tuple[str, int, str, st
         rows = list(_rows(lines, split, path) if path.lower().endswith(".csv") else _plain(lines, split, path))
         if not rows:
             raise ValueError(f"split_files: {path} names no photograph" + (f" for {split}" if split else ""))
-        yield from ((path, line, name_of_split, name) for line, name_of_split, name in rows)
+        yield from ((path, line, split_name(name_of_split), name) for line, name_of_split, name in rows)
 
 
 def _read_lines(source: Source, path: str) -> list[str]:
@@ -129,8 +129,8 @@ def _rows(lines: list[str], split: str | None, path: str) -> Iterator[tuple[int,
         raise ValueError(f"split_files: {path} needs {needed}; it has {', '.join(columns) or 'none'}")
     for row in reader:
         name, of_row = (row[column] or "").strip(), (row.get(columns.get(_SPLIT, ""), split) or "").strip()
-        if name and (split is None or _SPLIT not in columns or of_row.lower() == split.lower()):
-            yield reader.line_num, split or of_row.lower(), name
+        if name and (split is None or _SPLIT not in columns or split_name(of_row) == split_name(split)):
+            yield reader.line_num, split or of_row, name
 
 
 def _match(names: Iterable[str], paths: list[str]) -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ from crack_pipeline.pipelines.segmentation.predicting import levels, likeliest
 from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
 from crack_pipeline.pipelines.steps import check_same_run, select
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.segmenting import Tiles
+from crack_pipeline.training.segmenting import Tiles, check_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +107,15 @@ def measure(pixel_counts: pd.DataFrame, segmenter: Weights, report: Report) -> d
 
 
 def measure_evaluation(pixel_counts: pd.DataFrame, segmenter: Weights, report: Report) -> dict[str, Any]:
-    """Measure a trained segmenter on other photographs, as :func:`measure`; its threshold stays what it was."""
-    return _measure("evaluation", pixel_counts, segmenter, report)
+    """Measure a trained segmenter on other photographs, as :func:`measure`; its threshold stays what it was.
+
+    Returns
+    -------
+    dict
+        Also ``learned_from``: how many of the photographs the segmenter has learned from, or was chosen on.
+    """
+    known = int(pixel_counts["image_id"].isin(segmenter.facts.get("learned_from", ())).sum())
+    return {**_measure("evaluation", pixel_counts, segmenter, report), "learned_from": known}
 
 
 def tabulate_widths(pixel_counts: pd.DataFrame, report: Report) -> pd.DataFrame:
@@ -169,6 +176,7 @@ def _count(
     plan: Plan,
 ) -> pd.DataFrame:
     network = rebuild(weights)
+    check_tiles(tiles, network)
     found = []
     began = said = time.monotonic()
     pixels = 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
@@ -11,6 +13,8 @@ from crack_pipeline.models.segmenters import EncoderOptions, SegmenterOptions, U
 from crack_pipeline.training.augmentation import Augmentation
 from crack_pipeline.training.losses import CrossEntropy, Dice, Terms
 from crack_pipeline.training.optimisers import Optimiser
+
+logger = logging.getLogger(__name__)
 
 _NETWORKS: dict[str, type[UNetOptions | EncoderOptions]] = {"unet": UNetOptions, "encoder": EncoderOptions}
 
@@ -34,7 +38,14 @@ class Network(RootModel[SegmenterOptions]):
             return value
         own = set(_NETWORKS[value["name"]].model_fields)
         others = {name for options in _NETWORKS.values() for name in options.model_fields} - own
+        if value["name"] == "unet" and "encoder" in value:
+            _say_unused(str(value["encoder"]))
         return {name: option for name, option in value.items() if name not in others}
+
+
+@lru_cache
+def _say_unused(encoder: str) -> None:
+    logger.warning("network.encoder is %s, and not used: that takes network.name: encoder", encoder)
 
 
 class EncoderWeights(RootModel[str]):

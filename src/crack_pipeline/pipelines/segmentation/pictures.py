@@ -94,7 +94,13 @@ def _judges(validation: Mapping[str, Any]) -> str:
 
 def summarise_evaluation(evaluation: Mapping[str, Any], widths: pd.DataFrame, quarantine: pd.DataFrame) -> str:
     """Say in a few lines how good a trained segmenter is on other photographs."""
-    return "\n".join([f"{len(quarantine):,} files in quarantine", "", *_tables(evaluation, widths)])
+    lines = [f"{len(quarantine):,} files in quarantine"]
+    if evaluation["learned_from"]:
+        lines.append(
+            f"the segmenter has learned from {evaluation['learned_from']:,} of the photographs, or was chosen on them: "
+            "what follows is better than it would be on others"
+        )
+    return "\n".join([*lines, "", *_tables(evaluation, widths)])
 
 
 def _tables(metrics: Mapping[str, Any], widths: pd.DataFrame) -> list[str]:

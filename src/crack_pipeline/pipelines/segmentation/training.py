@@ -263,7 +263,7 @@ def train_segmenter(
     )
     if admixture.generator is not None:
         train = Mixed(train, admixture.generator, share=admixture.share, size=crop)
-    return learn(
+    weights, history = learn(
         train,
         GridCrops(
             images,
@@ -280,6 +280,8 @@ def train_segmenter(
         identity=admixture.identity,
         callbacks=callbacks,
     )
+    learned_from = pd.concat(list(tables.values()))["image_id"].sort_values().tolist()
+    return Weights(weights.tensors, {**weights.facts, "learned_from": learned_from}), history
 
 
 def learn(

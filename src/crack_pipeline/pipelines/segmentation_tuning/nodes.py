@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,6 +142,11 @@ def search_parameters(
     from crack_pipeline.training.fit import DivergedError, fingerprint
     from crack_pipeline.training.trials import EpochReport, ran_out_of_memory, release_memory
 
+    if not {"network.name", "network.encoder"} & set(space.space.root):
+        # What is wrong with its weights would be wrong in every trial.
+        network, training = space.build({})
+        create_network(image, network, encoder_weights, training, pretrained)
+
     def folder_of(values: Mapping[str, Any]) -> Path:
         return checkpoints / fingerprint(study=study.study_name, values=values)
 
@@ -175,7 +181,7 @@ def search_parameters(
         fingerprint(
             data=data_fingerprint["fingerprint"],
             image=image.model_dump(mode="json"),
-            encoder_weights=str(encoder_weights),
+            encoder_weights=_contents(encoder_weights),
             space=space.space.model_dump(mode="json"),
             base=space.base,
             seed=search.seed,
@@ -187,6 +193,12 @@ def search_parameters(
             if result.state == "failed" or plan.accelerator != "cpu":
                 release_memory()
         yield result
+
+
+def _contents(weights: EncoderWeights) -> str:
+    """Name weights by what they are: a file may be replaced by another."""
+    path = Path(str(weights))
+    return hashlib.blake2b(path.read_bytes()).hexdigest() if path.is_file() else str(weights)
 
 
 def tabulate_trials(results: Sequence[TrialResult]) -> pd.DataFrame:
@@ -227,6 +239,7 @@ def choose_best(
     space: SearchSpace,
     network: Network,
     training: Training,
+    encoder_weights: EncoderWeights,
 ) -> dict[str, Any]:
     """Choose the complete trial with the highest Dice on validation crops; of equals the first.
 
@@ -241,19 +254,21 @@ def choose_best(
     network, training
         The settings there are. The steps are taken from them, unless these were varied: a trial is shorter than a
         training should be.
+    encoder_weights
+        What encoders began with.
 
     Returns
     -------
     dict
-        ``trial`` (its number), ``validation_dice``, ``parameters`` by dotted name, ``network`` and ``training``
-        (complete, as in ``segmentation``; all of these are None if no trial is complete), ``importance``, and
-        ``trials``: how many ended in which state.
+        ``trial`` (its number), ``validation_dice``, ``parameters`` by dotted name, ``network``, ``training`` and
+        ``encoder_weights`` (complete, as in ``segmentation``; all of these are None if no trial is complete),
+        ``importance``, and ``trials``: how many ended in which state.
     """
     counts = {state: sum(result.state == state for result in results) for state in STATES}
     rest = {"importance": dict(importance), "trials": counts}
     complete = sorted((result for result in results if result.state == "complete"), key=lambda result: result.number)
     if not complete:
-        return dict.fromkeys(("trial", METRIC, "parameters", "network", "training")) | rest
+        return dict.fromkeys(("trial", METRIC, "parameters", "network", "training", "encoder_weights")) | rest
     best = max(complete, key=lambda result: result.value or 0.0)
     own = {"network": network.model_dump(mode="json"), "training": training.model_dump(mode="json")}
     found = SearchSpace(space.space, own).build(best.parameters)
@@ -263,6 +278,7 @@ def choose_best(
         "parameters": dict(best.parameters),
         "network": found[0].model_dump(mode="json"),
         "training": found[1].model_dump(mode="json"),
+        "encoder_weights": str(encoder_weights),
     } | rest
 
 
@@ -272,9 +288,9 @@ def write_parameters(best: Mapping[str, Any]) -> str:
         return "# No trial is complete\n"
     head = (
         f"# Trial {best['trial']}: Dice {best[METRIC]:.4f} on validation crops after the steps of a trial.\n"
-        "# As conf/local/parameters/segmentation.yml it holds for every kedro run --pipeline segmentation.\n"
+        "# In conf/local/parameters/segmentation.yml it holds for every kedro run --pipeline segmentation.\n"
     )
-    body = {"segmentation": {"network": best["network"], "training": best["training"]}}
+    body = {"segmentation": {name: best[name] for name in ("network", "encoder_weights", "training")}}
     return head + yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
 
 

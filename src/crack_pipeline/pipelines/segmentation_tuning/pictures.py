@@ -56,5 +56,5 @@ def summarise(results: Sequence[TrialResult], best: Mapping[str, Any], search: S
         lines.append("too few trials are complete to say which of them matter")
     elif complete < _ENOUGH:
         lines.append(f"what each explains is hardly more than chance with {complete} complete trials")
-    lines.append("to train with it: best_parameters.yml as conf/local/parameters/segmentation.yml")
+    lines.append("to train with it: what best_parameters.yml says, in conf/local/parameters/segmentation.yml")
     return "\n".join(lines)

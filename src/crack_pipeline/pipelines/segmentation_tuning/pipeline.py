@@ -67,7 +67,7 @@ def create_pipeline(**_: Any) -> Pipeline:
         Node(measure_importance, ["results", "checked_space", "params:search"], "shares", name="measure_importance"),
         Node(
             choose_best,
-            ["results", "shares", "checked_space", "params:network", "params:training"],
+            ["results", "shares", "checked_space", "params:network", "params:training", "params:encoder_weights"],
             "best",
             name="choose_best",
         ),
