@@ -28,6 +28,22 @@ def test_a_copy_is_found_however_it_lies_and_was_taken(turn, mirrored):
     assert nearest.side == 96
 
 
+@pytest.mark.parametrize("size", [96, 128])
+def test_a_copy_of_fine_grain_is_found_wherever_it_was_cut(size):
+    def grainy(seed):
+        noise = np.random.default_rng(seed).normal(0, 1, (300, 340)).astype(np.float32)
+        return np.clip(128 + 120 * cv2.GaussianBlur(noise, (0, 0), 2), 0, 255).astype(np.uint8)
+
+    photographs = [(row, grainy(row)) for row in range(3)]
+    corners = [(41, 87), (2, 3), (130, 150), (77, 54), (300 - size, 340 - size)]
+    cut = [photographs[1][1][y : y + size, x : x + size] for y, x in corners]
+    for nearest, corner in zip(find_nearest(np.stack(cut), photographs), corners, strict=True):
+        assert (nearest.row, nearest.corner, nearest.side) == (1, corner, size)
+        assert nearest.correlation > 0.999
+    others = [grainy(seed)[50 : 50 + size, 60 : 60 + size] for seed in (7, 8, 9)]
+    assert max(nearest.correlation for nearest in find_nearest(np.stack(others), photographs)) < 0.6
+
+
 def test_a_new_picture_is_no_copy():
     (nearest,) = find_nearest(photograph(99)[None, :96, :96], PHOTOGRAPHS)
     assert nearest.correlation < 0.9

@@ -17,7 +17,8 @@ def pictures(seed, number=48, grain=10.0, channels=3):
 
 
 def right(real, generated, plan, **options):
-    judged = tell_apart(real, generated, np.arange(len(real)) // 4, plan, folds=3, steps=120, seed=0, **options)
+    groups = np.concatenate([np.arange(len(real)) // 4, 100 + np.arange(len(generated))])
+    judged = tell_apart(real, generated, groups, plan, folds=3, steps=120, seed=0, **options)
     assert judged.shape == (len(real) + len(generated),)
     return ((judged > 0.5) == np.repeat([False, True], [len(real), len(generated)])).mean()
 
@@ -36,13 +37,17 @@ def test_pictures_of_one_group_are_never_on_both_sides(plan):
     tones = np.repeat(np.arange(8) * 20 + 40, 6).astype(np.uint8)
     real = np.broadcast_to(tones[:, None, None], (48, 32, 32)).copy()
     generated = real[np.random.default_rng(0).permutation(48)] + np.uint8(10)
-    judged = tell_apart(real, generated, np.arange(48) // 6, plan, folds=4, steps=60, seed=0)
+    groups = np.concatenate([np.arange(48) // 6, 8 + np.arange(48)])
+    judged = tell_apart(real, generated, groups, plan, folds=4, steps=60, seed=0)
     assert ((judged > 0.5) == np.repeat([False, True], 48)).mean() < 0.9
 
 
-def test_one_group_is_not_enough(plan):
+@pytest.mark.parametrize("alike", [slice(0, 48), slice(48, 96)])
+def test_one_group_is_not_enough(plan, alike):
+    groups = np.arange(96)
+    groups[alike] = 100
     with pytest.raises(ValueError, match="two groups"):
-        tell_apart(pictures(0), pictures(1), np.zeros(48, int), plan, folds=3, steps=2, seed=0)
+        tell_apart(pictures(0), pictures(1), groups, plan, folds=3, steps=2, seed=0)
 
 
 def test_features_are_the_same_every_time_and_differ_with_the_grain(plan):

@@ -71,8 +71,7 @@ class SimulatedSquares:
         masks : ndarray of uint8
             (n, S, S): 1 on a crack, elsewhere what it was.
         """
-        generators = [np.random.default_rng(int(seed)) for seed in seeds]
-        chosen = np.array([rng.integers(len(self.places.rows)) for rng in generators], np.int64)
+        generators, chosen = self._choose(seeds)
         images, masks = self.photographs.crops(self.places.rows[chosen], self.places.corners[chosen], size)
         known = list(self.traces.values())
         rows = self.places.rows[chosen].tolist()
@@ -81,3 +80,12 @@ class SimulatedSquares:
             image[...], drawn = simulate(image, rng, self.simulation, traces)
             mask[drawn == CRACK] = CRACK
         return images, masks
+
+    def rows(self, seeds: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Say in which photograph the square of every seed lies, (n,)."""
+        return np.asarray(self.places.rows[self._choose(seeds)[1]], np.int64)
+
+    def _choose(self, seeds: NDArray[np.int64]) -> tuple[list[np.random.Generator], NDArray[np.int64]]:
+        """Begin with every seed, and choose its place."""
+        generators = [np.random.default_rng(int(seed)) for seed in seeds]
+        return generators, np.array([rng.integers(len(self.places.rows)) for rng in generators], np.int64)

@@ -33,6 +33,12 @@ class Synthetic(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     share: float = Field(0.0, ge=0, le=1, description="of the squares of a batch, on average; 0: none")
+    until: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of the training in which they are mixed in; the rest of it learns from real squares alone",
+    )
     generator: Literal["simulated", "learned"] = Field(
         "simulated",
         description="simulated: cracks drawn on the training photographs; learned: pictures from the newest generator "
@@ -54,6 +60,8 @@ class Admixture(NamedTuple):
     generator: Generator | None = None
     identity: Mapping[str, Any] = {}
     """What decides the squares, JSON-like."""
+    until: float = 1.0
+    """Share of the training after which nothing is mixed in any more."""
 
 
 NOTHING = Admixture()
@@ -69,6 +77,7 @@ def simulated_squares(
     size: int,
     seed: int,
     sound: bool = True,
+    called: str = "the crop",
 ) -> SimulatedSquares:
     """Find squares in the photographs of a role, and measure the camera that took them.
 
@@ -86,6 +95,8 @@ def simulated_squares(
         Of the choice where a photograph has more places than are needed.
     sound
         Whether they must be without a crack. Otherwise cracks that are there already stay in the masks.
+    called
+        What the user knows the side as.
 
     Returns
     -------
@@ -110,12 +121,12 @@ def simulated_squares(
         largest = int(images.sizes[rows].min(axis=1).max())
         if largest < size:
             raise ValueError(
-                f"all {len(rows):,} photographs of the role {role} are smaller than a square of {size} px: lower the "
-                f"crop to {largest} px or less"
+                f"all {len(rows):,} photographs of the role {role} are smaller than a square of {size} px: lower "
+                f"{called} to {largest} px or less"
             )
         raise ValueError(
             f"there is no square of {size} px without a crack in the {len(rows):,} photographs of the role {role}: add "
-            "photographs of sound concrete, or lower the crop"
+            f"photographs of sound concrete, or lower {called}"
         )
     used = np.unique(places.rows)
     logger.info(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,8 @@ def train_classifier(batches: Iterator[Labelled], *, channels: int, steps: int, 
     for _ in range(steps):
         squares, labels = next(batches)
         images = _turn(normalise(as_tensor(squares), plan.device), rng)
-        with plan.autocast():
+        # Gradients of 16 bits would have to be scaled.
+        with nullcontext() if plan.precision == "16-mixed" else plan.autocast():
             logits = network(images).squeeze(1)
         loss = binary_cross_entropy_with_logits(logits.float(), torch.from_numpy(labels).float().to(plan.device))
         optimiser.zero_grad()

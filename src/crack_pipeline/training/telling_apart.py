@@ -34,7 +34,7 @@ def tell_apart(
     real, generated
         (n, S, S[, C]) and (m, S, S[, C]) uint8.
     groups
-        (n,): real pictures of one group, such as crops of one photograph, are never on both sides.
+        (n + m,), the real ones first: pictures of one group, such as crops of one photograph, are never on both sides.
     plan
         Compute plan.
     folds
@@ -52,18 +52,17 @@ def tell_apart(
     Raises
     ------
     ValueError
-        If the real pictures are of one group.
+        If the pictures of one kind are of one group.
     """
     pictures = np.concatenate([real, generated])
     labels = np.repeat([False, True], [len(real), len(generated)])
     channels = 1 if pictures.ndim == 3 else pictures.shape[3]
-    apart = np.concatenate([groups, groups.max() + 1 + np.arange(len(generated))])
-    folds = min(folds, len(np.unique(groups)))
+    folds = min(folds, *(len(np.unique(groups[labels == label])) for label in (False, True)))
     if folds < 2:
-        raise ValueError("to tell real pictures from generated ones, real ones of two groups at least are needed")
+        raise ValueError("to tell real pictures from generated ones, two groups at least of each are needed")
     judged = np.empty(len(pictures), np.float32)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for number, (learned, asked) in enumerate(splitter.split(pictures, labels, apart), start=1):
+    for number, (learned, asked) in enumerate(splitter.split(pictures, labels, groups), start=1):
         batches = _balanced(pictures, labels, learned, seed)
         network = train_classifier(batches, channels=channels, steps=steps, plan=plan, seed=seed)
         judged[asked] = classify(network, pictures[asked], plan)

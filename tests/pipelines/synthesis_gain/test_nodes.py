@@ -120,6 +120,55 @@ def test_near_duplicates_are_learned_from_or_choose_but_not_both():
         assert set(used["role"]) == {"train", "validation"}
 
 
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("number", [4, 10, 30])
+def test_few_large_groups_leave_something_to_learn_from(size, number):
+    ids = [f"{n:02d}" for n in range(60)]
+    pool = pd.DataFrame({"image_id": ids, "group": [n // size for n in range(60)], "role": "train"})
+    for seed in range(5):
+        if size >= number:
+            with pytest.raises(ValueError, match=f"the {number} photographs .* are of one place"):
+                nodes._subset(pool, np.array(ids), number, seed)
+            continue
+        roles = nodes._subset(pool, np.array(ids), number, seed)["role"].value_counts()
+        assert roles.sum() == number
+        assert 1 <= roles["validation"] <= max((number + 1) // 5, size, number // 2)
+        assert roles["train"] >= number / 3
+
+
+def test_one_large_group_among_others_does_not_choose():
+    ids = [f"{n:02d}" for n in range(60)]
+    pool = pd.DataFrame({"image_id": ids, "group": [max(0, n - 19) for n in range(60)], "role": "train"})
+    whole = 0
+    for seed in range(40):
+        try:
+            used = nodes._subset(pool, np.array(ids), 10, seed)
+        except ValueError:
+            whole += 1  # of the large group alone
+            continue
+        assert (used["role"] == "validation").sum() in (1, 2)
+    assert whole < 5
+
+
+def test_cracks_are_simulated_on_the_pairs_alone_where_that_is_asked_for(arguments, tmp_path, monkeypatch):
+    seen = {}
+    real = nodes.train_segmenter
+
+    def train(images, manifest, used, *others):
+        learned = set(manifest.loc[manifest["image_id"].isin(used.loc[used["role"] == "train", "image_id"]), "row"])
+        generator = others[-1].generator
+        if generator is not None:
+            seen[sound] = set(generator.places.rows.tolist()), learned
+        return real(images, manifest, used, *others)
+
+    monkeypatch.setattr(nodes, "train_segmenter", train)
+    for sound in ("all", "pairs"):
+        nodes.compare_trainings(*arguments(GAIN.model_copy(update={"pairs": (5,), "sound": sound}), tmp_path))
+    rows, learned = seen["pairs"]
+    assert rows == learned and len(learned) == 4
+    assert seen["all"][0] > learned
+
+
 def test_more_photographs_than_there_are_is_a_clear_message(arguments, tmp_path):
     with pytest.raises(ValueError, match=r"there are 10 photographs with a crack .* fewer than the 19"):
         nodes.compare_trainings(*arguments(GAIN.model_copy(update={"pairs": (19, 22)}), tmp_path))

@@ -114,7 +114,8 @@ def measure_evaluation(pixel_counts: pd.DataFrame, segmenter: Weights, report: R
     dict
         Also ``learned_from``: how many of the photographs the segmenter has learned from, or was chosen on.
     """
-    known = int(pixel_counts["image_id"].isin(segmenter.facts.get("learned_from", ())).sum())
+    photographs = pixel_counts["image_id"].str.partition("-")[0]  # of which tiles were cut
+    known = int(photographs.isin(segmenter.facts.get("learned_from", ())).sum())
     return {**_measure("evaluation", pixel_counts, segmenter, report), "learned_from": known}
 
 

@@ -143,12 +143,13 @@ def prepare_admixture(
         return NOTHING
     require_roles(manifest, partition, ("train",))
     train = select(manifest, partition, ["train"])
-    crop = _crop(images, rows_of(train), training.crop, int(rebuild(initial_weights).stride))
+    crop = crop_side(images, rows_of(train), training.crop, int(rebuild(initial_weights).stride), inside=True)
     identity = {"synthetic": synthetic.model_dump(mode="json")}
     if synthetic.generator == "learned":
         weights = learned_generator()
         _check_generator(weights, manifest, partition, crop, initial_weights.facts["image"]["mode"])
-        return Admixture(synthetic.share, unpack(weights), {**identity, "generator": weights.fingerprint()})
+        facts = {**identity, "generator": weights.fingerprint()}
+        return Admixture(synthetic.share, unpack(weights), facts, synthetic.until)
     return Admixture(
         synthetic.share,
         simulated_squares(
@@ -162,6 +163,7 @@ def prepare_admixture(
             sound=False,
         ),
         identity,
+        synthetic.until,
     )
 
 
@@ -180,8 +182,8 @@ def _check_generator(generator: Weights, manifest: pd.DataFrame, partition: pd.D
         )
     if wrong:
         raise ValueError(f"the newest generator of the pipeline synthesis {wrong}")
-    table = manifest[["image_id"]].merge(partition[["image_id", "role", "group"]], on="image_id")
-    seen = table["group"].isin(table.loc[table["image_id"].isin(generator.facts["learned_from"]), "group"])
+    table = manifest[["image_id", "photo_id"]].merge(partition[["image_id", "role", "group"]], on="image_id")
+    seen = table["group"].isin(table.loc[table["photo_id"].isin(generator.facts["learned_from"]), "group"])
     kept_apart = table[seen & (table["role"] != "train")]
     if len(kept_apart):
         roles = ", ".join(f"{number:,} {role}" for role, number in kept_apart["role"].value_counts().items())
@@ -251,7 +253,8 @@ def train_segmenter(
                 f"none of the {len(table):,} photographs of the role {role} shows a crack: add some with masks, or "
                 "change the partition (each_label: true gives every role some of both kinds)"
             )
-    crop = _crop(images, rows_of(tables["train"]), training.crop, int(rebuild(initial_weights).stride))
+    stride, mixed = int(rebuild(initial_weights).stride), admixture.generator is not None
+    crop = crop_side(images, rows_of(tables["train"]), training.crop, stride, inside=mixed)
     logger.info("training on %s photographs", f"{len(tables['train']):,}")
     train: Source = RandomCrops(
         images,
@@ -262,7 +265,7 @@ def train_segmenter(
         centred=training.centred,
     )
     if admixture.generator is not None:
-        train = Mixed(train, admixture.generator, share=admixture.share, size=crop)
+        train = Mixed(train, admixture.generator, share=admixture.share, size=crop, until=admixture.until)
     weights, history = learn(
         train,
         GridCrops(
@@ -280,7 +283,7 @@ def train_segmenter(
         identity=admixture.identity,
         callbacks=callbacks,
     )
-    learned_from = pd.concat(list(tables.values()))["image_id"].sort_values().tolist()
+    learned_from = sorted({photo for table in tables.values() for photo in table["photo_id"]})
     return Weights(weights.tensors, {**weights.facts, "learned_from": learned_from}), history
 
 
@@ -450,8 +453,12 @@ def _masks(images: PhotographStack, manifest: pd.DataFrame) -> Iterator[bytes]:
         yield np.ascontiguousarray(images.mask(int(row))).tobytes()
 
 
-def _crop(images: PhotographStack, rows: np.ndarray, wanted: int, stride: int) -> int:
-    """Give the side of a crop: as asked for, unless most photographs are smaller; a multiple of the stride."""
+def crop_side(images: PhotographStack, rows: np.ndarray, wanted: int, stride: int, *, inside: bool = False) -> int:
+    """Give the side of a crop: as asked for, unless most photographs are smaller; a multiple of the stride.
+
+    Where it is not, it is made so by adding pixels, which are reflected at a border, with ``inside`` by leaving some
+    out.
+    """
     typical = int(np.median(images.sizes[rows].min(axis=1)))
     side = min(wanted, max(typical, 1))
-    return max(stride, -(-side // stride) * stride)
+    return max(stride, (side if inside else side + stride - 1) // stride * stride)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from crack_pipeline.imaging.camera import encode_png
 from crack_pipeline.imaging.photograph_stack import CRACK
+from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.synthesis.parameters import Sampling, SimulatedPictures
 from crack_pipeline.training.learned_squares import unpack
@@ -47,6 +48,10 @@ class Drawing:
     size: int
     masks: bool
     sources: NDArray[np.int64] | None = None
+
+    def rows(self, seeds: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Say on which photograph the picture of every seed is drawn, (n,); None if on none."""
+        return self.generator.rows(seeds) if isinstance(self.generator, SimulatedSquares) else None
 
     def draw(self, seeds: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Draw a picture for every seed, (n, S, S) or (n, S, S, 3), and its mask, (n, S, S), where it is known."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SECONDS_BETWEEN_LINES = 10.0
-_COLUMNS = ["seed", "nearest", "correlation", "copy", "top", "left", "side", "generated"]
+_COLUMNS = ["seed", "row", "nearest", "correlation", "copy", "top", "left", "side", "generated"]
 _ROOT = 977
 """Seeds of the pictures that are judged differ from those of the data set that is written."""
 
@@ -46,26 +46,45 @@ def judge(
     -------
     dict
         ``real_or_generated`` (share that the classifier gets right, 0.5 at best for the generator; ``ci95``;
-        ``n``), ``density``, ``coverage``, the same two of real training pictures, if there are any, ``copies`` (share
-        of drawn pictures that are in a training photograph, ``ci95``) and, for comparison, of real test pictures.
+        ``n``), where the test pictures are of two groups at least; ``density``, ``coverage``, and the same two of real
+        training pictures, where there are enough different ones; ``copies`` (share of drawn pictures that are in a
+        training photograph, ``ci95``) and, for comparison, of real test pictures.
     pandas.DataFrame
-        A row per drawn picture: ``seed``, ``nearest`` (path of the training photograph), ``correlation``, ``copy``,
-        ``top``, ``left`` and ``side`` of the place there, px, and ``generated`` (the classifier's probability).
+        A row per drawn picture: ``seed``, ``row`` and ``nearest`` (path) of the training photograph, ``correlation``,
+        ``copy``, ``top``, ``left`` and ``side`` of the place there, px, and ``generated`` (what the classifier says,
+        0 to 1).
     """
     if not len(test_pictures.rows):
         return {}, pd.DataFrame(columns=_COLUMNS)
     drawn, seeds = _draw(drawing, judging)
     real, _, photographs = test_pictures.take(judging.pictures, judging.seed)
-    groups = manifest.set_index("row")["group"].loc[photographs.tolist()].to_numpy()
-    groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
     learned = train_pictures.take(judging.pictures, judging.seed)[0] if len(train_pictures.rows) else real[:0]
-    judged = tell_apart(real, drawn, groups, plan, folds=judging.folds, steps=judging.steps, seed=judging.seed)
-    right = (judged > 0.5) == np.repeat([False, True], [len(real), len(drawn)])
-
-    features = random_features(np.concatenate([real, drawn, learned]), plan)
-    features = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
-    of_real, of_drawn, of_learned = np.split(features, [len(real), len(real) + len(drawn)])
-    density, coverage = density_and_coverage(of_real, of_drawn, judging.neighbours)
+    # Few photographs, or pictures as large as they are, give the same picture more than once.
+    once = _distinct(real)
+    real, photographs, learned = real[once], photographs[once], learned[_distinct(learned)]
+    group_of = manifest.set_index("row")["group"]
+    groups = _numbered(group_of.loc[photographs.tolist()].to_numpy())
+    drawn_on = drawing.rows(seeds)
+    drawn_groups = np.arange(len(drawn)) if drawn_on is None else _numbered(group_of.loc[drawn_on.tolist()].to_numpy())
+    found: dict[str, Any] = {}
+    judged = np.full(len(real) + len(drawn), np.nan, np.float32)
+    if min(len(set(groups.tolist())), len(set(drawn_groups.tolist()))) > 1:
+        apart = np.concatenate([groups, groups.max() + 1 + drawn_groups])
+        judged = tell_apart(real, drawn, apart, plan, folds=judging.folds, steps=judging.steps, seed=judging.seed)
+        right = (judged > 0.5) == np.repeat([False, True], [len(real), len(drawn)])
+        found["real_or_generated"] = _share_of_groups(right, [groups, drawn_groups], judging)
+    else:
+        logger.warning(
+            "real and drawn pictures are not told apart: that takes photographs of two places at least of each"
+        )
+    if len(real) > judging.neighbours:
+        features = random_features(np.concatenate([real, drawn, learned]), plan)
+        features = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
+        of_real, of_drawn, of_learned = np.split(features, [len(real), len(real) + len(drawn)])
+        found["density"], found["coverage"] = density_and_coverage(of_real, of_drawn, judging.neighbours)
+        if len(learned):
+            density, coverage = density_and_coverage(of_real, of_learned, judging.neighbours)
+            found["of_training_pictures"] = {"density": density, "coverage": coverage}
 
     sources = train_pictures if drawing.sources is None else replace(train_pictures, rows=drawing.sources)
     nearest, nearest_of_real = (_nearest(pictures, sources) for pictures in (drawn, real))
@@ -75,6 +94,7 @@ def judge(
     table = pd.DataFrame(
         {
             "seed": seeds,
+            "row": nearest["row"],
             "nearest": [paths.get(row, "") for row in nearest["row"]],
             "correlation": nearest["correlation"],
             "copy": copied,
@@ -82,16 +102,8 @@ def judge(
             "generated": judged[len(real) :],
         }
     )
-    found = {
-        "real_or_generated": _share_of_groups(right, groups, judging),
-        "density": density,
-        "coverage": coverage,
-        "copies": _share(int(copied.sum()), len(drawn)),
-        "copies_among_real_test_pictures": _share(real_copies, len(real)),
-    }
-    if len(learned):
-        best_density, best_coverage = density_and_coverage(of_real, of_learned, judging.neighbours)
-        found["of_training_pictures"] = {"density": best_density, "coverage": best_coverage}
+    found["copies"] = _share(int(copied.sum()), len(drawn))
+    found["copies_among_real_test_pictures"] = _share(real_copies, len(real))
     return found, table.sort_values("correlation", ascending=False, ignore_index=True)
 
 
@@ -110,20 +122,29 @@ def summarise(judgement: Mapping[str, Any], data_fingerprint: Mapping[str, Any],
     """Say in a few lines what the generator is worth."""
     if not judgement:
         return f"{data_fingerprint['images']:,} photographs; no photograph of the role test shows a crack to judge with"
-    told, copies = judgement["real_or_generated"], judgement["copies"]
+    told, copies = judgement.get("real_or_generated"), judgement["copies"]
     best = judgement.get("of_training_pictures")
-    beside = f"; training pictures: {best['density']:.3f} and {best['coverage']:.3f}" if best else ""
-    return "\n".join(
-        [
-            f"{data_fingerprint['images']:,} photographs; {len(quarantine):,} files in quarantine",
+    lines = [f"{data_fingerprint['images']:,} photographs; {len(quarantine):,} files in quarantine"]
+    if told:
+        lines.append(
             f"a classifier tells real pictures from drawn ones in {told['share']:.1%} of {told['n']:,} cases "
-            f"({told['ci95'][0]:.1%} to {told['ci95'][1]:.1%}; 50 % is guessing)",
+            f"({told['ci95'][0]:.1%} to {told['ci95'][1]:.1%}; 50 % is guessing)"
+        )
+    if "density" in judgement:
+        beside = f"; training pictures: {best['density']:.3f} and {best['coverage']:.3f}" if best else ""
+        lines.append(
             f"density {judgement['density']:.3f} and coverage {judgement['coverage']:.3f} of unseen real pictures"
-            + beside,
-            f"{copies['share']:.1%} of the drawn pictures are copies of a place in a training photograph "
-            f"({copies['ci95'][0]:.1%} to {copies['ci95'][1]:.1%})",
-        ]
+            + beside
+        )
+    if not told or "density" not in judgement:
+        lines.append(
+            "the photographs of the role test are too few, or too much alike, to say more of how real they look"
+        )
+    lines.append(
+        f"{copies['share']:.1%} of the drawn pictures are copies of a place in a training photograph "
+        f"({copies['ci95'][0]:.1%} to {copies['ci95'][1]:.1%})"
     )
+    return "\n".join(lines)
 
 
 def _draw(drawing: Drawing, judging: Judging) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -151,16 +172,27 @@ def _told(photographs: Iterable[T], number: int) -> Iterator[T]:
         yield photograph
 
 
-def _share_of_groups(right: NDArray[np.bool_], groups: NDArray[np.int64], judging: Judging) -> dict[str, Any]:
-    """Give a share; crops of photographs of one group are not independent, pictures that were drawn are."""
-    drawn = len(right) - len(groups)
-    of_all = np.concatenate([groups, groups.max() + 1 + np.arange(drawn)])
-    shares = [
-        weights @ right / weights.sum(axis=1)
-        for weights in resampled_weights(of_all, resamples=judging.resamples, seed=judging.seed)
-    ]
-    interval = percentile_interval(np.concatenate(shares))
-    return {"share": float(right.mean()), "ci95": interval, "n": len(right)}
+def _distinct(pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Give the numbers of the pictures that do not come again, the first of each."""
+    first: dict[bytes, int] = {}
+    for number, picture in enumerate(pictures):
+        first.setdefault(picture.tobytes(), number)
+    return np.array(list(first.values()), np.int64)
+
+
+def _numbered(groups: NDArray[Any]) -> NDArray[np.int64]:
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64)
+
+
+def _share_of_groups(right: NDArray[np.bool_], groups: Sequence[NDArray[np.int64]], judging: Judging) -> dict[str, Any]:
+    """Give a share of real and drawn pictures; those of one group are not independent."""
+    shares = np.zeros(judging.resamples)
+    kinds = zip(groups, np.split(right, [len(groups[0])]), strict=True)
+    for number, (of_kind, kind) in enumerate(kinds):
+        chunks = resampled_weights(of_kind, resamples=judging.resamples, seed=judging.seed + number)
+        of_each = np.concatenate([weights @ kind / weights.sum(axis=1) for weights in chunks])
+        shares += of_each * len(kind) / len(right)
+    return {"share": float(right.mean()), "ci95": percentile_interval(shares), "n": len(right)}
 
 
 def _share(hits: int, number: int) -> dict[str, Any]:

@@ -127,7 +127,8 @@ def train_generator(
     Returns
     -------
     Weights
-        Of the last epoch; ``facts["network"]`` rebuilds it, ``facts["learned_from"]`` are the ids of what it has seen.
+        Of the last epoch; ``facts["network"]`` rebuilds it, ``facts["learned_from"]`` are the photo_ids of what it has
+        seen.
     pandas.DataFrame
         One row per epoch: losses of training and validation.
     """
@@ -136,6 +137,10 @@ def train_generator(
     from crack_pipeline.training.fit import fit
     from crack_pipeline.training.picture_vae import PictureVAETraining
 
+    if plan.precision == "16-mixed":
+        raise ValueError(
+            "compute.precision is 16-mixed, in which the gradients of a generator are lost: take auto or 32-true"
+        )
     torch.manual_seed(generator.seed)
     options: dict[str, Any] = {
         "size": generator.size,
@@ -191,7 +196,7 @@ def train_generator(
         },
     )
     _settle(network, train_pictures, generator, plan)
-    learned_from = manifest.loc[manifest["row"].isin(train_pictures.rows), "image_id"].tolist()
+    learned_from = sorted(set(manifest.loc[manifest["row"].isin(train_pictures.rows), "photo_id"]))
     facts = {
         "network": options,
         "image": image.model_dump(),

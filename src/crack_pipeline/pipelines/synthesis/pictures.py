@@ -69,14 +69,13 @@ def draw_walks(generator: Weights) -> Figure:
     return image_grid(rows, columns, cell=_CELL, title="From one picture to another, through the latent space")
 
 
-def draw_nearest(drawing: Drawing, drawn: pd.DataFrame, train_pictures: Pictures, manifest: pd.DataFrame) -> Figure:
+def draw_nearest(drawing: Drawing, drawn: pd.DataFrame, train_pictures: Pictures) -> Figure:
     """Show the drawn pictures that come closest to a place in a training photograph, beside it."""
     closest = drawn[drawn["side"] > 0].head(_COPIES)
-    rows = manifest.set_index("path")["row"]
     images, _ = drawing.draw(closest["seed"].to_numpy(np.int64))
     samples = []
     for image, found in zip(images, closest.to_dict("records"), strict=True):
-        photograph = np.asarray(train_pictures.images.photograph(int(rows[found["nearest"]])))
+        photograph = np.asarray(train_pictures.images.photograph(int(found["row"])))
         top, left, side = (int(found[name]) for name in ("top", "left", "side"))
         place = photograph[top : top + side, left : left + side]
         samples.append(Sample([image, place], f"{found['nearest']}: {found['correlation']:.2f}"))

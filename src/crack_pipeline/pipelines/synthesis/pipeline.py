@@ -95,7 +95,7 @@ def judged(sampling: str) -> list[Node]:
         Node(draw_samples, "drawing", "samples", name="draw_samples"),
         Node(
             draw_nearest,
-            ["drawing", "drawn_and_nearest", "train_pictures", "manifest"],
+            ["drawing", "drawn_and_nearest", "train_pictures"],
             "nearest",
             name="draw_nearest",
         ),

@@ -30,8 +30,14 @@ from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Training
 from crack_pipeline.pipelines.segmentation.predicting import levels
-from crack_pipeline.pipelines.segmentation.training import Pretrained, create_network, rebuild, train_segmenter
-from crack_pipeline.pipelines.simulating import Admixture, simulated_squares
+from crack_pipeline.pipelines.segmentation.training import (
+    Pretrained,
+    create_network,
+    crop_side,
+    rebuild,
+    train_segmenter,
+)
+from crack_pipeline.pipelines.simulating import NOTHING, Admixture, simulated_squares
 from crack_pipeline.pipelines.steps import require_roles, rows_of, select
 from crack_pipeline.pipelines.synthesis_gain.parameters import Gain
 from crack_pipeline.training.compute import Plan
@@ -79,8 +85,8 @@ def compare_trainings(
     What is not for the test is one pool. Of the photographs that are drawn from it every fifth chooses epoch and
     threshold, and the others are learned from: a user with ten has no more. Every number's photographs are among those
     of the next larger one, the same with and without synthetic cracks. These are drawn on sound concrete of the whole
-    pool, which costs no masks, but for the photographs that choose. A training that has ended is not repeated when the
-    study is interrupted.
+    pool, of which nobody needs to draw masks, or (``gain.sound: pairs``) of the photographs that are learned from; in
+    any case not of those that choose. A training that has ended is not repeated when the study is interrupted.
 
     Returns
     -------
@@ -90,7 +96,8 @@ def compare_trainings(
     Raises
     ------
     ValueError
-        If there are fewer photographs with a crack than the fewest that are asked for, or there is no sound concrete.
+        If there are fewer photographs with a crack than the fewest that are asked for, or these are of one place, or
+        there is no sound concrete.
     """
     require_roles(manifest, partition, ("test",))
     pool = partition.assign(role=partition["role"].where(~partition["role"].isin(_LEARNED), "train"))
@@ -101,12 +108,26 @@ def compare_trainings(
             f"there are {len(cracked):,} photographs with a crack that are not for the test, fewer than the "
             f"{min(gain.pairs):,} of synthesis_gain.gain.pairs: lower it, or add photographs"
         )
+    stride = int(rebuild(initial_weights[0]).stride)
+    crop = crop_side(images, rows_of(table), training.crop, stride, inside=True)
     squares = {
-        size: simulated_squares(images, manifest, pool, simulation, role="train", size=size, seed=training.seed)
-        for size in ({training.crop, gain.tile} if any(gain.shares) else ())
+        size: simulated_squares(
+            *(images, manifest, pool, simulation),
+            role="train",
+            size=size,
+            seed=training.seed,
+            called=f"synthesis_gain.{parameter}",
+        )
+        for size, parameter in ({crop: "training.crop", gain.tile: "gain.tile"} if any(gain.shares) else {}).items()
     }
     sizes = sorted({min(number, len(cracked)) for number in gain.pairs})
     planned = [(number, share, seed) for seed in range(gain.seeds) for number in sizes for share in sorted(gain.shares)]
+    subsets = {(number, seed): _subset(pool, cracked, number, seed) for number in sizes for seed in range(gain.seeds)}
+    learnable = {
+        (size, *which): _learnable(of_size, manifest, pool, used, gain)
+        for size, of_size in squares.items()
+        for which, used in subsets.items()
+    }
     shared = {
         "data": data_fingerprint["fingerprint"],
         "training": training.model_dump(mode="json"),
@@ -131,14 +152,17 @@ def compare_trainings(
             100 * share,
             seed,
         )
-        used = _subset(pool, cracked, number, seed)
+        used = subsets[number, seed]
         how = _seeded(training, seed)
-        drawn = {size: _learnable(of_size, manifest, pool, used) for size, of_size in squares.items()}
-        admixture = Admixture(share, drawn[how.crop], {"share": share}) if share else Admixture()
+        admixture = NOTHING
+        if share:
+            admixture = Admixture(
+                share, learnable[crop, number, seed], {"share": share, "until": gain.until}, gain.until
+            )
         fingerprint = {"fingerprint": _name(what)}
         weights, _ = train_segmenter(images, manifest, used, fingerprint, initial, how, plan, checkpoints, admixture)
         row |= _measure(weights, images, manifest, used, tiles, plan)
-        mixed = drawn[gain.tile] if share else None
+        mixed = learnable[gain.tile, number, seed] if share else None
         row["tile_roc_auc"] = _classify_tiles(images, manifest, used, mixed, share, gain, how, plan)
         logger.info("Dice %.4f, ROC-AUC of tiles %.4f", row["dice"], row["tile_roc_auc"])
         checkpoints.mkdir(parents=True, exist_ok=True)
@@ -223,26 +247,46 @@ def _subset(pool: pd.DataFrame, cracked: NDArray[Any], number: int, seed: int) -
     """
     groups = pool[pool["image_id"].isin(cracked)].sort_values("image_id").groupby("group", sort=True)["image_id"]
     members = [ids.to_numpy(str) for _, ids in groups]
-    kept: list[str] = []
-    chosen: list[str] = []
+    drawn: list[NDArray[Any]] = []
+    kept = 0
     for at in np.random.default_rng([seed, 4]).permutation(len(members)):
-        kept.extend(members[at])
-        if (len(kept) + 1) // _FIFTH > len(chosen):
-            chosen.extend(members[at])
-        if len(kept) >= number:
+        drawn.append(members[at][: number - kept])
+        kept += len(drawn[-1])
+        if kept == number:
             break
-    used = pool[(pool["role"] == "test") | pool["image_id"].isin(kept[:number])].reset_index(drop=True)
+    if len(drawn) < 2:
+        raise ValueError(
+            f"the {number:,} photographs with a crack that synthesis_gain.gain.pairs asks for are of one place: none "
+            "would be left to choose epoch and threshold; raise the number, or add photographs of other places"
+        )
+    most = max((number + 1) // _FIFTH, min(len(group) for group in drawn))
+    chosen: list[str] = []
+    seen = 0
+    for group in drawn:
+        seen += len(group)
+        if (seen + 1) // _FIFTH > len(chosen) and len(chosen) + len(group) <= most:
+            chosen.extend(group)
+    chosen = chosen or list(drawn[int(np.argmin([len(group) for group in drawn]))])
+    used = pool[(pool["role"] == "test") | pool["image_id"].isin(np.concatenate(drawn))].reset_index(drop=True)
     return used.assign(role=used["role"].mask(used["image_id"].isin(chosen), "validation"))
 
 
 def _learnable(
-    squares: SimulatedSquares, manifest: pd.DataFrame, pool: pd.DataFrame, used: pd.DataFrame
+    squares: SimulatedSquares, manifest: pd.DataFrame, pool: pd.DataFrame, used: pd.DataFrame, gain: Gain
 ) -> SimulatedSquares:
     """Leave out the squares of photographs, and of their near-duplicates, that choose epoch and threshold."""
     judges = pool.loc[pool["group"].isin(used.loc[used["role"] == "validation", "group"]), "image_id"]
     kept = manifest.loc[~manifest["image_id"].isin(judges), "row"]
+    if gain.sound == "pairs":
+        learned = used.loc[used["role"] == "train", "image_id"]
+        kept = manifest.loc[manifest["image_id"].isin(learned) | (manifest["crack_pixels"] == 0), "row"]
     places = squares.places
     learnable = np.isin(places.rows, kept)
+    if not learnable.any():
+        raise ValueError(
+            f"none of the {(used['role'] == 'train').sum():,} photographs that one of the trainings learns from shows "
+            "sound concrete to simulate cracks on: add photographs without a crack, or raise synthesis_gain.gain.pairs"
+        )
     return replace(squares, places=Places(places.rows[learnable], places.corners[learnable]))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _FEWEST = 4
@@ -18,6 +20,17 @@ class Gain(BaseModel):
         description="real photographs with masks, of which every fifth chooses epoch and threshold",
     )
     shares: tuple[float, ...] = Field((0.0, 0.5), min_length=1, description="of synthetic squares; 0: none")
+    until: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of the segmenter's training in which they are mixed in; then real ones alone",
+    )
+    sound: Literal["all", "pairs"] = Field(
+        "all",
+        description="on whose sound concrete cracks are simulated. all: of every photograph that neither tests nor "
+        "chooses; pairs: only of the pairs that are learned from, and of photographs without a crack",
+    )
     seeds: int = Field(3, ge=1, le=100, description="trainings of each kind, each with other photographs and weights")
     classifier_steps: int = Field(400, ge=1, description="of the training of the classifier of tiles")
     tile: int = Field(128, ge=32, description="side of the tiles that are called cracked or not, px")

@@ -37,7 +37,13 @@ def find_sound_concrete(
     """
     check_same_run(images, manifest)
     size = pictures.size
-    squares = simulated_squares(images, manifest, partition, simulation, role="train", size=size, seed=pictures.seed)
+    squares = simulated_squares(
+        *(images, manifest, partition, simulation),
+        role="train",
+        size=size,
+        seed=pictures.seed,
+        called="synthesis_simulated.pictures.size",
+    )
     compared = []
     for role in ("train", "test"):
         table = select(manifest, partition, [role])
