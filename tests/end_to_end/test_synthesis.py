@@ -85,7 +85,7 @@ def test_the_gain_is_measured(use, kedro):
     assert "what synthetic cracks add" in done.stdout
     gains = pd.read_csv(only(project, "data/08_reporting/synthesis_gain/gains.csv"))
     assert set(gains["pairs"]) == {4, 8}
-    assert set(gains["share"]) == {0.0, 0.5}
-    assert (gains.loc[gains["share"] == 0, "gain"].dropna() == 0).all()
+    assert set(gains["synthetic"]) == {"none", "auto"}
+    assert (gains.loc[gains["synthetic"] == "none", "gain"].dropna() == 0).all()
     assert cv2.imread(str(only(project, "data/08_reporting/synthesis_gain/gain_curve.png"))).std() > 0
     assert not list((project / "data/06_models/synthesis_gain").rglob("*.ckpt"))

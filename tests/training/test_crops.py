@@ -61,7 +61,7 @@ def crops(photographs, train=None, validation=(0,), **options):
 
 
 def epoch(data, number):
-    data.trainer = SimpleNamespace(current_epoch=number, max_epochs=10)
+    data.trainer = SimpleNamespace(current_epoch=number)
     return list(data.train_dataloader())
 
 

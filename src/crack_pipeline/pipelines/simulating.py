@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MEASURED, _LOOKED_AT = 512, 8
+_WORTH = 10
+"""Photographs that synthetic cracks count as, where their share is not given."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
+
+
+def share_beside(share: Share, photographs: int) -> float:
+    """Give the share of synthetic squares beside so many photographs with real cracks."""
+    return _WORTH / (_WORTH + photographs) if share == "auto" else share
 
 
 class Synthetic(BaseModel):
@@ -32,12 +42,10 @@ class Synthetic(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    share: float = Field(0.0, ge=0, le=1, description="of the squares of a batch, on average; 0: none")
-    until: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description="share of the training in which they are mixed in; the rest of it learns from real squares alone",
+    share: Share = Field(
+        0.0,
+        description="of the squares of a batch, on average; 0: none; auto: as if synthetic cracks were ten more "
+        "photographs, half of the squares beside ten real ones, and few beside hundreds",
     )
     generator: Literal["simulated", "learned"] = Field(
         "simulated",
@@ -60,8 +68,6 @@ class Admixture(NamedTuple):
     generator: Generator | None = None
     identity: Mapping[str, Any] = {}
     """What decides the squares, JSON-like."""
-    until: float = 1.0
-    """Share of the training after which nothing is mixed in any more."""
 
 
 NOTHING = Admixture()

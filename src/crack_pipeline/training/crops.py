@@ -33,8 +33,8 @@ Squares = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 class Source(Protocol):
     """Where batches come from: what is in them is decided in one process, and made in any."""
 
-    def draw(self, seed: int, done: float = 0.0) -> Sequence[Any]:
-        """Decide what is in the batches of one epoch, before which so large a share of the training is done."""
+    def draw(self, seed: int) -> Sequence[Any]:
+        """Decide what is in the batches of one epoch."""
 
     def make(self, batch: Any) -> Squares:
         """Make a batch out of what was decided."""
@@ -79,7 +79,7 @@ class Crops(Data):
         super().__init__(batch_size=batch_size, images_per_epoch=steps * batch_size, seed=seed)
         fixed = validation.draw(0)
         # One loader each for all epochs, since starting its workers anew can take longer than an epoch on a GPU.
-        self._train = self._loader(train, _Batches(lambda: train.draw(self.epoch_seed, self.done), steps), workers)
+        self._train = self._loader(train, _Batches(lambda: train.draw(self.epoch_seed), steps), workers)
         self._validation = self._loader(validation, _Batches(lambda: fixed, len(fixed)), workers)
 
     def train_dataloader(self) -> Any:
@@ -177,7 +177,7 @@ class RandomCrops:
         self._starts = np.cumsum(numbers) - numbers
         self._blocks = np.concatenate(found) if found else np.empty((0, 2), np.int32)
 
-    def draw(self, seed: int, done: float = 0.0) -> list[Batch]:
+    def draw(self, seed: int) -> list[Batch]:
         """Decide where the crops of one epoch lie."""
         rng = np.random.default_rng(seed)
         steps, batch_size = self._shape
@@ -222,7 +222,7 @@ class GridCrops:
         self._photographs, self._size, self._batch_size = photographs, size, batch_size
         self._places = _grid(photographs, rows, size, most)
 
-    def draw(self, seed: int, done: float = 0.0) -> list[Batch]:
+    def draw(self, seed: int) -> list[Batch]:
         """Give where the crops lie, which is the same for every seed."""
         return list(_in_batches(*self._places, self._batch_size))
 

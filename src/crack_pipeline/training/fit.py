@@ -71,11 +71,6 @@ class Data(pl.LightningDataModule):
         """Seed of the epoch that is being trained."""
         return epoch_seed(self.seed, self.trainer.current_epoch if self.trainer else 0)
 
-    @property
-    def done(self) -> float:
-        """Share of the epochs that lie before the one that is being trained, from 0 to less than 1."""
-        return self.trainer.current_epoch / max(self.trainer.max_epochs or 1, 1) if self.trainer else 0.0
-
 
 class Batches(Data):
     """Whole images: training batches shuffled anew in every epoch, validation batches in order."""

@@ -41,7 +41,7 @@ class ShrunkPhotographs:
     ) -> None:
         self._photographs, self._rows, self._size, self._shape = photographs, rows, size, (steps, batch_size)
 
-    def draw(self, seed: int, done: float = 0.0) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    def draw(self, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """Decide photographs, and where they are cut, from 0 (upper left) to 1."""
         rng = np.random.default_rng(seed)
         steps, batch_size = self._shape

@@ -36,7 +36,7 @@ class GeneratedSquares:
     def __init__(self, generator: Generator, *, size: int, batch_size: int, steps: int) -> None:
         self._generator, self._size, self._shape = generator, size, (steps, batch_size)
 
-    def draw(self, seed: int, done: float = 0.0) -> list[NDArray[np.int64]]:
+    def draw(self, seed: int) -> list[NDArray[np.int64]]:
         """Draw the seeds of the squares of one epoch."""
         return list(np.random.default_rng(seed).integers(_SEEDS, size=self._shape))
 
@@ -58,21 +58,18 @@ class Mixed:
         Of the squares that are generated, from 0 to 1, on average.
     size
         Side of a square in px.
-    until
-        Share of the training after which none are generated any more.
     """
 
-    def __init__(self, real: Source, generator: Generator, *, share: float, size: int, until: float = 1.0) -> None:
-        self._real, self._generator, self._share, self._size, self._until = real, generator, share, size, until
+    def __init__(self, real: Source, generator: Generator, *, share: float, size: int) -> None:
+        self._real, self._generator, self._share, self._size = real, generator, share, size
 
-    def draw(self, seed: int, done: float = 0.0) -> list[tuple[Any, NDArray[np.int64]]]:
+    def draw(self, seed: int) -> list[tuple[Any, NDArray[np.int64]]]:
         """Decide the real squares, and the seeds of those that take the place of some."""
         rng = np.random.default_rng([seed, 1])
         batches = []
-        share = self._share if done < self._until else 0.0
-        for batch in self._real.draw(seed, done):
+        for batch in self._real.draw(seed):
             number = len(batch[0])
-            seeds = np.where(rng.random(number) < share, rng.integers(_SEEDS, size=number), _REAL)
+            seeds = np.where(rng.random(number) < self._share, rng.integers(_SEEDS, size=number), _REAL)
             batches.append((batch, seeds))
         return batches
 

@@ -12,7 +12,7 @@ from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.label_free import nodes
 from crack_pipeline.pipelines.segmentation import evaluating, training
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Report, Training
-from crack_pipeline.pipelines.simulating import NOTHING, Synthetic
+from crack_pipeline.pipelines.simulating import NOTHING, Synthetic, share_beside
 from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.learned_squares import normal_prior
 from crack_pipeline.training.segmenting import Tiles
@@ -161,6 +161,17 @@ def test_simulated_cracks_can_be_mixed_into_a_training_with_masks(prepared, plan
     assert any((one != results[1].tensors[name]).any() for name, one in results[0].tensors.items())
     nothing = training.prepare_admixture(images, manifest, partition, initial, Synthetic(), TRAINING, None)
     assert nothing == NOTHING
+    assert admixture.share == 0.5
+    automatic = Synthetic(share="auto", simulation=SIMULATION)
+    few = training.prepare_admixture(images, manifest, partition, initial, automatic, TRAINING, None)
+    assert few.share == 10 / (10 + (partition["role"] == "train").sum())
+
+
+def test_the_more_real_photographs_there_are_the_fewer_squares_are_synthetic():
+    shares = [share_beside("auto", number) for number in (0, 10, 30, 300)]
+    assert shares[:2] == [1.0, 0.5]
+    assert shares == sorted(shares, reverse=True) and shares[-1] < 0.05
+    assert share_beside(0.3, 300) == 0.3
 
 
 def generator(size=32, learned_from=(), **options):

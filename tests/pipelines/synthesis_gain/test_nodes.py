@@ -78,7 +78,9 @@ def arguments(tmp_path_factory):
 def test_an_interrupted_study_repeats_nothing(arguments, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     first = nodes.compare_trainings(*arguments(GAIN, tmp_path))
-    assert first[["pairs", "share"]].apply(tuple, axis=1).tolist() == [(4, 0.0), (4, 0.5), (5, 0.0), (5, 0.5)]
+    assert first[["pairs", "synthetic"]].apply(tuple, axis=1).tolist() == [
+        (number, synthetic) for number in (4, 5) for synthetic in ("none", "50%")
+    ]
     assert first[["dice", "miou", "tile_roc_auc"]].notna().all(axis=None)
     caplog.clear()
     whole = nodes.compare_trainings(*arguments(GAIN.model_copy(update={"seeds": 2}), tmp_path))
@@ -177,13 +179,13 @@ def test_more_photographs_than_there_are_is_a_clear_message(arguments, tmp_path)
 def test_gains_are_paired_by_seed():
     trainings = pd.DataFrame(
         [
-            {"pairs": 10, "share": share, "seed": seed, **dict.fromkeys(nodes.MEASURES, 0.1 * seed + share)}
-            for share in (0.0, 0.5)
+            {"pairs": 10, "synthetic": name, "seed": seed, **dict.fromkeys(nodes.MEASURES, 0.1 * seed + more)}
+            for name, more in (("none", 0.0), ("auto", 0.5))
             for seed in range(4)
         ]
     )
     gains = nodes.summarise_gain(trainings)
-    more = gains[gains["share"] == 0.5]
+    more = gains[gains["synthetic"] == "auto"]
     assert np.allclose(more[["gain", "gain_low", "gain_high"]], 0.5)
     assert (more["low"] < more["mean"]).all()
     assert "0.1500 -> 0.6500 (+0.5000" in nodes.summarise(gains)

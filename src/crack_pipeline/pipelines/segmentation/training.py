@@ -18,7 +18,7 @@ from crack_pipeline.models.segmenters import create_segmenter, load_encoder
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Training
-from crack_pipeline.pipelines.simulating import NOTHING, Admixture, Synthetic, simulated_squares
+from crack_pipeline.pipelines.simulating import NOTHING, Admixture, Synthetic, share_beside, simulated_squares
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, require_roles, rows_of, select
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.learned_squares import unpack
@@ -144,14 +144,16 @@ def prepare_admixture(
     require_roles(manifest, partition, ("train",))
     train = select(manifest, partition, ["train"])
     crop = crop_side(images, rows_of(train), training.crop, int(rebuild(initial_weights).stride), inside=True)
+    share = share_beside(synthetic.share, int((train["crack_pixels"] > 0).sum()))
+    logger.info("%.0f %% of the crops are to be synthetic", 100 * share)
     identity = {"synthetic": synthetic.model_dump(mode="json")}
     if synthetic.generator == "learned":
         weights = learned_generator()
         _check_generator(weights, manifest, partition, crop, initial_weights.facts["image"]["mode"])
         facts = {**identity, "generator": weights.fingerprint()}
-        return Admixture(synthetic.share, unpack(weights), facts, synthetic.until)
+        return Admixture(share, unpack(weights), facts)
     return Admixture(
-        synthetic.share,
+        share,
         simulated_squares(
             images,
             manifest,
@@ -163,7 +165,6 @@ def prepare_admixture(
             sound=False,
         ),
         identity,
-        synthetic.until,
     )
 
 
@@ -265,7 +266,7 @@ def train_segmenter(
         centred=training.centred,
     )
     if admixture.generator is not None:
-        train = Mixed(train, admixture.generator, share=admixture.share, size=crop, until=admixture.until)
+        train = Mixed(train, admixture.generator, share=admixture.share, size=crop)
     weights, history = learn(
         train,
         GridCrops(

@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from crack_pipeline.evaluation import segmentation_counts as counting
 from crack_pipeline.evaluation import segmentation_metrics as metrics_of
-from crack_pipeline.evaluation.gain_figure import gain_figure
+from crack_pipeline.evaluation.gain_figure import NONE, gain_figure
 from crack_pipeline.imaging import tiling
 from crack_pipeline.imaging.crack_free import Places
 from crack_pipeline.imaging.photograph_stack import BACKGROUND, CRACK, PhotographStack
@@ -37,7 +37,7 @@ from crack_pipeline.pipelines.segmentation.training import (
     rebuild,
     train_segmenter,
 )
-from crack_pipeline.pipelines.simulating import NOTHING, Admixture, simulated_squares
+from crack_pipeline.pipelines.simulating import NOTHING, Admixture, Share, share_beside, simulated_squares
 from crack_pipeline.pipelines.steps import require_roles, rows_of, select
 from crack_pipeline.pipelines.synthesis_gain.parameters import Gain
 from crack_pipeline.training.compute import Plan
@@ -91,7 +91,8 @@ def compare_trainings(
     Returns
     -------
     pandas.DataFrame
-        A row per training: ``pairs``, ``share``, ``seed``, ``dice``, ``miou``, ``tile_roc_auc`` (of a classifier).
+        A row per training: ``pairs``, ``synthetic`` (none, or how many), ``seed``, ``dice``, ``miou``,
+        ``tile_roc_auc`` (of a classifier).
 
     Raises
     ------
@@ -121,7 +122,7 @@ def compare_trainings(
         for size, parameter in ({crop: "training.crop", gain.tile: "gain.tile"} if any(gain.shares) else {}).items()
     }
     sizes = sorted({min(number, len(cracked)) for number in gain.pairs})
-    planned = [(number, share, seed) for seed in range(gain.seeds) for number in sizes for share in sorted(gain.shares)]
+    planned = [(number, share, seed) for seed in range(gain.seeds) for number in sizes for share in gain.shares]
     subsets = {(number, seed): _subset(pool, cracked, number, seed) for number in sizes for seed in range(gain.seeds)}
     learnable = {
         (size, *which): _learnable(of_size, manifest, pool, used, gain)
@@ -137,28 +138,26 @@ def compare_trainings(
         "gain": gain.model_dump(mode="json", exclude={"pairs", "shares", "seeds"}),
     }
     rows = []
-    for done, (number, share, seed) in enumerate(planned, start=1):
-        initial, row = initial_weights[seed], {"pairs": number, "share": share, "seed": seed}
+    for done, (number, wanted, seed) in enumerate(planned, start=1):
+        initial = initial_weights[seed]
+        row: dict[str, Any] = {"pairs": number, "synthetic": _called(wanted), "seed": seed}
         what = {**shared, **row, "network": initial.facts, "weights": initial.fingerprint()}
         kept = checkpoints / f"{_name(what)}.json"
         if kept.exists():
             rows.append(json.loads(kept.read_text(encoding="utf-8")))
             continue
+        used = subsets[number, seed]
+        share = share_beside(wanted, int((used["role"] == "train").sum()))
         logger.info(
-            "training %d of %d: %d photographs, %.0f %% synthetic, seed %d",
+            "training %d of %d: %d photographs, %.0f %% of the squares synthetic, seed %d",
             done,
             len(planned),
             number,
             100 * share,
             seed,
         )
-        used = subsets[number, seed]
         how = _seeded(training, seed)
-        admixture = NOTHING
-        if share:
-            admixture = Admixture(
-                share, learnable[crop, number, seed], {"share": share, "until": gain.until}, gain.until
-            )
+        admixture = Admixture(share, learnable[crop, number, seed], {"share": share}) if share else NOTHING
         fingerprint = {"fingerprint": _name(what)}
         weights, _ = train_segmenter(images, manifest, used, fingerprint, initial, how, plan, checkpoints, admixture)
         row |= _measure(weights, images, manifest, used, tiles, plan)
@@ -174,17 +173,17 @@ def compare_trainings(
 
 
 def summarise_gain(trainings: pd.DataFrame) -> pd.DataFrame:
-    """Give, for each number of photographs and share, the mean of each measure, and what the share adds.
+    """Give, for each number of photographs and share, the mean of each measure, and what synthetic cracks add.
 
     Returns
     -------
     pandas.DataFrame
-        ``pairs``, ``share``, ``measure``, ``mean``, ``low``, ``high`` (95 %, Student's t over the seeds), and ``gain``,
-        ``gain_low``, ``gain_high``: the difference to share 0, paired by seed.
+        ``pairs``, ``synthetic``, ``measure``, ``mean``, ``low``, ``high`` (95 %, Student's t over the seeds), and
+        ``gain``, ``gain_low``, ``gain_high``: the difference to none, paired by seed.
     """
     rows = []
-    for (number, share), table in trainings.groupby(["pairs", "share"]):
-        plain = trainings[(trainings["pairs"] == number) & (trainings["share"] == 0)].set_index("seed")
+    for (number, synthetic), table in trainings.groupby(["pairs", "synthetic"], sort=False):
+        plain = trainings[(trainings["pairs"] == number) & (trainings["synthetic"] == NONE)].set_index("seed")
         for measure in MEASURES:
             values = table.set_index("seed")[measure]
             mean, low, high = _interval(values.to_numpy(np.float64))
@@ -192,7 +191,7 @@ def summarise_gain(trainings: pd.DataFrame) -> pd.DataFrame:
             rows.append(
                 {
                     "pairs": number,
-                    "share": share,
+                    "synthetic": synthetic,
                     "measure": measure,
                     "mean": mean,
                     "low": low,
@@ -206,21 +205,25 @@ def summarise_gain(trainings: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_gain(gains: pd.DataFrame) -> Figure:
-    """Draw each measure over the number of real photographs, a curve per share of synthetic squares."""
+    """Draw each measure over the number of real photographs, a curve without and each with synthetic squares."""
     return gain_figure(gains, MEASURES)
 
 
 def summarise(gains: pd.DataFrame) -> str:
     """Say in a table what synthetic cracks add."""
-    shown = gains[gains["share"] > 0].copy()
+    shown = gains[gains["synthetic"] != NONE]
     lines = ["what synthetic cracks add, by the number of real photographs with masks:"]
     for _, row in shown.iterrows():
         lines.append(
-            f"  {int(row['pairs']):>5} photographs, {row['share']:.0%} synthetic: {MEASURES[row['measure']]} "
+            f"  {int(row['pairs']):>5} photographs, synthetic {row['synthetic']}: {MEASURES[row['measure']]} "
             f"{row['mean'] - row['gain']:.4f} -> {row['mean']:.4f} ({row['gain']:+.4f}; "
             f"{row['gain_low']:+.4f} to {row['gain_high']:+.4f})"
         )
     return "\n".join(lines)
+
+
+def _called(share: Share) -> str:
+    return share if isinstance(share, str) else f"{share:.0%}" if share else NONE
 
 
 def _name(what: Mapping[str, Any]) -> str:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from crack_pipeline.pipelines.simulating import Share
+
 _FEWEST = 4
 
 
@@ -19,12 +21,8 @@ class Gain(BaseModel):
         min_length=1,
         description="real photographs with masks, of which every fifth chooses epoch and threshold",
     )
-    shares: tuple[float, ...] = Field((0.0, 0.5), min_length=1, description="of synthetic squares; 0: none")
-    until: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description="share of the segmenter's training in which they are mixed in; then real ones alone",
+    shares: tuple[Share, ...] = Field(
+        (0.0, "auto"), min_length=1, description="of synthetic squares, as segmentation.synthetic.share; 0 among them"
     )
     sound: Literal["all", "pairs"] = Field(
         "all",
@@ -51,7 +49,7 @@ class Gain(BaseModel):
 
     @field_validator("shares")
     @classmethod
-    def _shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(0 <= share <= 1 for share in value) or len(set(value)) < len(value) or 0.0 not in value:
-            raise ValueError(f"shares must be different numbers from 0 to 1, 0 among them, got {value}")
+    def _shares(cls, value: tuple[Share, ...]) -> tuple[Share, ...]:
+        if len(set(value)) < len(value) or 0 not in value:
+            raise ValueError(f"shares must be different ones, 0 among them, got {value}")
         return value
