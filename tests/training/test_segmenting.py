@@ -1,6 +1,7 @@
 import logging
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -137,6 +138,21 @@ def test_each_row_comes_once_from_top_to_bottom(height, width):
         np.testing.assert_allclose(band, expected[top : top + len(band)], atol=1e-5)
         below += len(band)
     assert below == height
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 90, 3), (333, 411, 3), (300, 200)])
+def test_half_the_size_counts_for_a_third(plan, shape):
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    network = Pooled(channels=1 if len(shape) == 2 else 3)
+    tiles = Tiles(size=120, halo=network.radius, blend=8)
+    height, width = shape[:2]
+    half = cv2.resize(image, (-(-width // 2), -(-height // 2)), interpolation=cv2.INTER_AREA)
+    coarse = probabilities(network, half, plan, tiles)
+    stretched = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    expected = probabilities(network, image, plan, tiles) * 2 / 3 + stretched / 3
+    seen = probabilities(network, image, plan, tiles.model_copy(update={"half_size": True}))
+    np.testing.assert_allclose(seen, expected, atol=1e-3)
+    assert np.abs(seen - probabilities(network, image, plan, tiles)).max() > 1e-3 or min(height, width) == 1
 
 
 @pytest.mark.parametrize("augmentations", [1, 2, 4, 8])

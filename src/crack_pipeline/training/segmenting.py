@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from itertools import pairwise, product
 from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_REPORTS = 10.0
 _SIZE, _HALO = 2048, 96
+_OF_HALF = 1 / 3
+"""Weight of the view in half the size."""
 _PIXELS_PER_IMAGE = 128**2
 """A plan counts its batch in images of this size."""
 _TURNS = tuple(product((False, True), repeat=3))
@@ -57,6 +60,11 @@ class Tiles(BaseModel):
     augmentations: Literal[1, 2, 4, 8] = Field(
         1,
         description="views averaged: 2 adds the mirror image, 4 also upside down, 8 also the quarter turns",
+    )
+    half_size: bool = Field(
+        False,
+        description="whether the photograph is looked at in half its size, too, which counts for a third: wide cracks, "
+        "and what surrounds them, fit into what the network sees there",
     )
 
 
@@ -136,13 +144,13 @@ def probabilities(network: nn.Module, photograph: NDArray[np.uint8], plan: Plan,
     return whole
 
 
-@torch.inference_mode()
 def bands(
     network: nn.Module, photograph: NDArray[np.uint8], plan: Plan, tiles: Tiles
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Give the probability of a crack in every pixel, one row of tiles after another.
 
-    Beside the photograph, which may be memory-mapped, only one row of tiles is in memory (two on CUDA).
+    Beside the photograph, which may be memory-mapped, only one row of tiles is in memory (two on CUDA), and, where it
+    is looked at in half its size, too, that picture and its probabilities.
 
     Parameters
     ----------
@@ -169,6 +177,41 @@ def bands(
         If the photograph does not suit the network, the tiles are too small for halo and stride or too large for the
         memory of the device, or the network gives what is not a number.
     """
+    if not tiles.half_size:
+        yield from _bands(network, photograph, plan, tiles)
+        return
+    height, width = _checked(network, photograph).shape[:2]
+    half = cv2.resize(photograph, (-(-width // 2), -(-height // 2)), interpolation=cv2.INTER_AREA)
+    coarse = np.empty(half.shape[:2], np.float16)
+    for top, band in _bands(network, half, plan, tiles):
+        coarse[top : top + len(band)] = band
+    del half
+    across, down = _Between(coarse.shape[1], width), _Between(coarse.shape[0], height)
+    for top, band in _bands(network, photograph, plan, tiles):
+        lines = down.rows(coarse, top, len(band))
+        yield top, (1 - _OF_HALF) * band + _OF_HALF * across.rows(lines.T, 0, width).T
+
+
+class _Between:
+    """Linear interpolation between the centres of fewer pixels, for more of them."""
+
+    def __init__(self, few: int, many: int) -> None:
+        place = np.clip((np.arange(many) + 0.5) * (few / many) - 0.5, 0, few - 1)
+        self._below = place.astype(np.int64)
+        self._above = np.minimum(self._below + 1, few - 1)
+        self._weight = (place - self._below).astype(np.float32)[:, None]
+
+    def rows(self, values: NDArray[np.floating], start: int, number: int) -> NDArray[np.float32]:
+        """Give some of the many rows, (number, W), of values, (few, W)."""
+        part = slice(start, start + number)
+        below, above = (values[which[part]].astype(np.float32) for which in (self._below, self._above))
+        return np.asarray(below + self._weight[part] * (above - below), np.float32)
+
+
+@torch.inference_mode()
+def _bands(
+    network: nn.Module, photograph: NDArray[np.uint8], plan: Plan, tiles: Tiles
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
     looking = _Looking(network, photograph, plan, tiles)
     rows, waiting = looking.rows, None
     above: Tensor | None = None

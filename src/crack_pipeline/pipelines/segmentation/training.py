@@ -431,15 +431,16 @@ def read_preparation(segmenter: Weights) -> Image:
 
 def tiles_for(segmenter: Weights, tiles: Tiles) -> Tiles:
     """Give the tiles that the parameters ask for, with as many views as the threshold was chosen with."""
-    views = segmenter.facts["tiles"]["augmentations"]
-    if views != tiles.augmentations:
-        logger.info(
-            "each photograph is looked at in %d views, as when the threshold was chosen, instead of %d: another number "
-            "needs a new training",
-            views,
-            tiles.augmentations,
-        )
-    return tiles.model_copy(update={"augmentations": views})
+    views = {name: segmenter.facts["tiles"].get(name, False) for name in ("augmentations", "half_size")}
+    for name, chosen in views.items():
+        if chosen != getattr(tiles, name):
+            logger.info(
+                "tiles.%s is %s, as when the threshold was chosen, instead of %s: another one needs a new training",
+                name,
+                chosen,
+                getattr(tiles, name),
+            )
+    return tiles.model_copy(update=views)
 
 
 def rebuild(weights: Weights) -> Any:
