@@ -295,8 +295,10 @@ def test_a_photograph_is_scored_by_its_likeliest_pixels(counts):
 def test_crops_are_no_larger_than_most_photographs(prepared):
     images, manifest, _ = prepared
     rows = manifest["row"].to_numpy()
-    assert training._crop(images, rows, 256, 16) == 48
-    assert training._crop(images, rows, 32, 16) == 32
+    assert training.crop_side(images, rows, 256, 16) == 48
+    assert training.crop_side(images, rows, 32, 16) == 32
+    assert training.crop_side(images, rows, 39, 16) == 48
+    assert training.crop_side(images, rows, 39, 16, inside=True) == 32
 
 
 def test_predictions_are_listed_with_the_most_cracked_first():

@@ -45,6 +45,7 @@ def manifest(images):
     return pd.DataFrame(
         {
             "image_id": images.index["image_id"],
+            "photo_id": images.index["image_id"],
             "path": [f"{i}.png" for i in number],
             "label": "crack",
             "group": number,
