@@ -96,13 +96,13 @@ def find_nearest(
                 kept.sort(key=lambda place: -place.correlation)
                 del kept[_PROMISING:]
     return [
-        max((_closely(place, templates, side) for place in places), key=_correlation, default=Nearest(-1, -1.0))
+        max(
+            (_closely(place, templates, side) for place in places),
+            key=lambda nearest: nearest.correlation,
+            default=Nearest(-1, -1.0),
+        )
         for places, templates in zip(promising, exact, strict=True)
     ]
-
-
-def _correlation(nearest: Nearest) -> float:
-    return nearest.correlation
 
 
 def _around(
@@ -116,11 +116,7 @@ def _around(
 
 def _closely(place: _Promising, templates: NDArray[np.float32], side: int) -> Nearest:
     """Compare a picture, lying in each way, (8, 1024), with squares at every offset."""
-    offsets = [
-        (y, x)
-        for y in range(max(1, place.around.shape[0] - side + 1))
-        for x in range(max(1, place.around.shape[1] - side + 1))
-    ]
+    offsets = list(np.ndindex(place.around.shape[0] - side + 1, place.around.shape[1] - side + 1))
     squares = [_resized(place.around[y : y + side, x : x + side], _SIDE, _SIDE) for y, x in offsets]
     answers = (_standardised(np.stack(squares).reshape(len(squares), -1)) @ templates.T).max(axis=1)
     at = int(answers.argmax())

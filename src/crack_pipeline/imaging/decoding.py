@@ -159,7 +159,7 @@ def decode_mask(data: bytes, *, max_pixels: int = HARD_MAX_PIXELS) -> tuple[NDAr
 def is_turned(data: bytes) -> bool:
     """Whether the EXIF orientation of a file says that its pixels do not stand as the camera held it."""
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS).getexif().get(_ORIENTATION, 1) not in (None, 1)
+        return _has_turn(Image.open(io.BytesIO(data), formats=FORMATS))
     except Exception:  # damaged EXIF says nothing about the pixels
         return False
 
@@ -289,11 +289,11 @@ def _indexed(image: Image.Image) -> NDArray[np.uint8]:
     """
     indices = np.asarray(_pixels(image), np.uint8)
     palette = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
+    if (palette != palette[:, :1]).any():
+        return convert(np.asarray(image.convert("RGB")), "grey") if palette[0].any() else indices
     greys = np.zeros(256, np.uint8)
     greys[: len(palette)] = palette[:, 0]
     used = np.flatnonzero(cv2.calcHist([indices], [0], None, [256], [0, 256]))
-    if (palette != palette[:, :1]).any():
-        return convert(np.asarray(image.convert("RGB")), "grey") if palette[0].any() else indices
     if len(np.unique(greys[used])) < len(used):
         return indices
     return np.asarray(cv2.LUT(indices, greys), np.uint8)
@@ -317,10 +317,13 @@ def _refuse_large(size: tuple[int, int] | None, max_pixels: int) -> None:
         raise Undecodable("too many pixels", f"{size[0]} × {size[1]} px are more than the {max_pixels:,} px allowed")
 
 
+def _has_turn(image: Image.Image) -> bool:
+    return image.getexif().get(_ORIENTATION, 1) not in (None, 1)
+
+
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        turned = image.getexif().get(_ORIENTATION, 1) not in (None, 1)
-        upright = ImageOps.exif_transpose(image) if turned else image
+        upright = ImageOps.exif_transpose(image) if _has_turn(image) else image
     except Exception:  # damaged EXIF says nothing about the pixels
         return image
     upright.format = image.format

@@ -265,6 +265,7 @@ class _Looking:
         self._network = network.to(plan.device).to(memory_format=torch.channels_last).eval()
         self._plan, self._tiles = plan, tiles
         cut = _cut(tiles, network)
+        cut.check()
         self._stride = cut.stride
         self.rows, self._columns = (_axis(length, cut) for length in self._image.shape[:2])
         self._views = _TURNS[: tiles.augmentations]
@@ -350,7 +351,6 @@ def _axis(length: int, cut: _Cut) -> _Axis:
     """Cut one side into the fewest tiles, all of one size that is no larger than needed."""
     if length <= cut.size:
         return _Axis(length, [(0, length)], [])
-    cut.check()
     stride, overlap, blend = cut.stride, cut.overlap, cut.blend
     largest, whole = cut.size // stride * stride, _up(length, stride)
     number = math.ceil((whole - overlap) / (largest - overlap))

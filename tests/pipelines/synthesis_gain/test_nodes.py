@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from crack_pipeline.datasets import ImageStackDataset
-from crack_pipeline.imaging import simulation
+from crack_pipeline.imaging import simulated_squares, simulation
 from crack_pipeline.imaging.photograph_stack import CRACK, PhotographChunk
 from crack_pipeline.imaging.simulation import Simulation
 from crack_pipeline.pipelines.ingestion.parameters import Image
@@ -169,6 +169,19 @@ def test_cracks_are_simulated_on_the_pairs_alone_where_that_is_asked_for(argumen
     rows, learned = seen["pairs"]
     assert rows == learned and len(learned) == 4
     assert seen["all"][0] > learned
+
+
+@pytest.mark.parametrize("sound", ["all", "pairs"])
+def test_no_crack_is_simulated_on_what_chooses_or_a_photograph_of_the_same_place(sound):
+    ids = ["learns", "chooses", "sound", "sound, same place"]
+    groups = [0, 1, 2, 1]
+    manifest = pd.DataFrame({"image_id": ids, "row": range(4), "crack_pixels": [9, 9, 0, 0]})
+    pool = pd.DataFrame({"image_id": ids, "group": groups, "role": "train"})
+    used = pool.head(2).assign(role=["train", "validation"])
+    places = simulated_squares.Places(np.arange(4), np.zeros((4, 2), np.int64))
+    squares = simulated_squares.SimulatedSquares(None, places, {0: None}, Simulation())
+    left = nodes._learnable(squares, manifest, pool, used, GAIN.model_copy(update={"sound": sound}))
+    assert left.places.rows.tolist() == [0, 2]
 
 
 def test_more_photographs_than_there_are_is_a_clear_message(arguments, tmp_path):

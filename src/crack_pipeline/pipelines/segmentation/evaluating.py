@@ -19,7 +19,7 @@ from crack_pipeline.pipelines.segmentation.predicting import levels, likeliest
 from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
 from crack_pipeline.pipelines.steps import check_same_run, select
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.segmenting import Tiles, check_tiles
+from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +177,6 @@ def _count(
     plan: Plan,
 ) -> pd.DataFrame:
     network = rebuild(weights)
-    check_tiles(tiles, network)
     found = []
     began = said = time.monotonic()
     pixels = 0

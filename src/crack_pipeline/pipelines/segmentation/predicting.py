@@ -21,7 +21,7 @@ from crack_pipeline.pipelines.ingestion.parameters import Image, Reading
 from crack_pipeline.pipelines.segmentation.parameters import Output, Report
 from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.segmenting import Tiles, bands, check_tiles
+from crack_pipeline.training.segmenting import Tiles, bands
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,6 @@ def segment_photographs(
     network = rebuild(segmenter)
     image = Image.model_validate(segmenter.facts["image"])
     tiles = tiles_for(segmenter, tiles)
-    check_tiles(tiles, network)
     threshold = float(segmenter.facts["threshold"])
     paths = photographs["path"].tolist()
     progress = _Progress(len(paths))

@@ -223,7 +223,7 @@ def summarise(gains: pd.DataFrame) -> str:
 
 
 def _called(share: Share) -> str:
-    return share if isinstance(share, str) else f"{share:.0%}" if share else NONE
+    return share if isinstance(share, str) else f"{100 * share:g}%" if share else NONE
 
 
 def _name(what: Mapping[str, Any]) -> str:
@@ -279,12 +279,12 @@ def _learnable(
 ) -> SimulatedSquares:
     """Leave out the squares of photographs, and of their near-duplicates, that choose epoch and threshold."""
     judges = pool.loc[pool["group"].isin(used.loc[used["role"] == "validation", "group"]), "image_id"]
-    kept = manifest.loc[~manifest["image_id"].isin(judges), "row"]
+    may = ~manifest["image_id"].isin(judges)
     if gain.sound == "pairs":
         learned = used.loc[used["role"] == "train", "image_id"]
-        kept = manifest.loc[manifest["image_id"].isin(learned) | (manifest["crack_pixels"] == 0), "row"]
+        may &= manifest["image_id"].isin(learned) | (manifest["crack_pixels"] == 0)
     places = squares.places
-    learnable = np.isin(places.rows, kept)
+    learnable = np.isin(places.rows, manifest.loc[may, "row"])
     if not learnable.any():
         raise ValueError(
             f"none of the {(used['role'] == 'train').sum():,} photographs that one of the trainings learns from shows "
