@@ -202,6 +202,8 @@ def test_gains_are_paired_by_seed():
     assert np.allclose(more[["gain", "gain_low", "gain_high"]], 0.5)
     assert (more["low"] < more["mean"]).all()
     assert "0.1500 -> 0.6500 (+0.5000" in nodes.summarise(gains)
+    once = nodes.summarise_gain(trainings[trainings["seed"] == 0])
+    assert "(+0.5000; a single training)" in nodes.summarise(once) and "nan" not in nodes.summarise(once)
     assert len(nodes.draw_gain(gains).axes) == len(nodes.MEASURES)
 
 

@@ -214,10 +214,11 @@ def summarise(gains: pd.DataFrame) -> str:
     shown = gains[gains["synthetic"] != NONE]
     lines = ["what synthetic cracks add, by the number of real photographs with masks:"]
     for _, row in shown.iterrows():
+        low, high = row["gain_low"], row["gain_high"]
+        sure = "a single training" if math.isnan(low) else f"{low:+.4f} to {high:+.4f}"
         lines.append(
             f"  {int(row['pairs']):>5} photographs, synthetic {row['synthetic']}: {MEASURES[row['measure']]} "
-            f"{row['mean'] - row['gain']:.4f} -> {row['mean']:.4f} ({row['gain']:+.4f}; "
-            f"{row['gain_low']:+.4f} to {row['gain_high']:+.4f})"
+            f"{row['mean'] - row['gain']:.4f} -> {row['mean']:.4f} ({row['gain']:+.4f}; {sure})"
         )
     return "\n".join(lines)
 
