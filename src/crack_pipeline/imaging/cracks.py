@@ -32,6 +32,7 @@ from crack_pipeline.imaging.drawing import (
     check_image,
     shifted,
     shrink,
+    soften,
     to_subpixels,
 )
 
@@ -393,7 +394,7 @@ def _branch(path: Points, widths: Points, style: CrackStyle, rng: np.random.Gene
     twig = midpoint_path(path[root], end, min(0.5, style.sway * 1.3), style.smoothness, rng)
     along = _positions(len(twig))
     width = max(widths[root], 0.5 * style.width) * rng.uniform(0.3, 0.8)
-    taper = np.clip((1 - along) / 0.8, 0, 1) ** 0.6
+    taper = np.minimum((1 - along) / 0.8, 1) ** 0.6
     return _stroke(twig, width * taper * _vary(len(twig), style.width_variation, rng), style, rng)
 
 
@@ -427,24 +428,22 @@ def rasterise(strokes: list[Stroke], shape: tuple[int, int]) -> Field:
     return shrink(canvas)
 
 
-def shade_crack(image: Image, coverage: Field, rng: np.random.Generator, style: CrackStyle) -> Image:
-    """Darken a picture where a crack covers it, and light the crack's rims.
+def crack_light(coverage: Field, rng: np.random.Generator, style: CrackStyle) -> Field:
+    """Say how much light comes back where a crack covers the concrete, and from its rims.
 
     Parameters
     ----------
-    image
-        uint8 (0 to 255) or float32 (0 to 1), (H, W) or (H, W, 3) in RGB order.
     coverage
         float32 (H, W), 0 to 1 (see `rasterise`).
     rng
         Source of randomness.
     style
-        Look of the crack.
+        Look of the crack; its tint is not used.
 
     Returns
     -------
     numpy.ndarray
-        A new picture of the same shape and dtype.
+        float32 (H, W): the factor on the light, 1 where the crack changes nothing.
     """
     toward_light = np.array([math.cos(style.light_angle), math.sin(style.light_angle)])
     reach = min(max(0.3 * style.width, 0.7), 3.0) * toward_light
@@ -455,16 +454,17 @@ def shade_crack(image: Image, coverage: Field, rng: np.random.Generator, style: 
     if style.unevenness:
         # the far wall faces the light, and what lies in the crack is not equally deep everywhere
         wall = np.maximum(coverage - shifted(coverage, *(1.5 * reach)), 0)
-        loss *= 1 - np.float32(style.unevenness) * np.clip(0.25 * waves + 0.2 + 0.6 * wall, 0, 1)
+        wall *= np.float32(0.6)
+        wall += np.float32(0.25) * waves + np.float32(0.2)
+        loss *= 1 - np.float32(style.unevenness) * np.minimum(np.maximum(wall, 0), 1)
     if style.halo:
-        remains -= np.float32(style.halo) * cv2.GaussianBlur(coverage, (0, 0), min(style.width, 12.0))
+        remains -= np.float32(style.halo) * soften(coverage, min(style.width, 12.0))
     if style.lip:
         rim = np.maximum(shifted(coverage, *(-reach)) - coverage, 0)
-        remains += np.float32(style.lip) * rim * np.clip(0.6 + 0.5 * waves, 0, 1.3)
+        rim *= np.minimum(np.maximum(np.float32(0.5) * waves + np.float32(0.6), 0), 1.3)
+        remains += np.float32(style.lip) * rim
     remains *= 1 - loss
-    if image.ndim == 3 and np.ptp(style.tint):
-        remains = cv2.merge([remains * (1 + coverage * np.float32(tint - 1)) for tint in style.tint])
-    return change_light(image, remains)
+    return remains
 
 
 def _waves(shape: tuple[int, ...], length: float, rng: np.random.Generator) -> Field:
@@ -513,4 +513,7 @@ def draw_crack(image: Image, rng: np.random.Generator, style: CrackStyle | None 
     if style is None:
         style = choose_crack(rng, shape=(height, width))
     coverage = rasterise(plan_crack((height, width), rng, style), (height, width))
-    return shade_crack(image, coverage, rng, style), coverage >= 0.5
+    light = crack_light(coverage, rng, style)
+    if image.ndim == 3 and np.ptp(style.tint):
+        light = cv2.merge([light * (1 + coverage * np.float32(tint - 1)) for tint in style.tint])
+    return change_light(image, light), coverage >= 0.5

@@ -147,10 +147,46 @@ def shifted(field: Field, dx: float, dy: float) -> Field:
     numpy.ndarray
         float32 (H, W).
     """
-    move = np.array([[1, 0, dx], [0, 1, dy]], np.float64)
-    size = (field.shape[1], field.shape[0])
-    moved: Field = cv2.warpAffine(field, move, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return moved
+    right, down = math.floor(dx), math.floor(dy)
+    height, width = field.shape
+    margin = max(abs(right), abs(down)) + 1
+    padded = cv2.copyMakeBorder(field, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
+    top, left = margin - down, margin - right
+    part = padded[top - 1 : top + height, left - 1 : left + width]
+    rows = part[1:] + np.float32(dy - down) * (part[:-1] - part[1:])
+    moved = rows[:, 1:] + np.float32(dx - right) * (rows[:, :-1] - rows[:, 1:])
+    return np.asarray(moved, np.float32)
+
+
+_SHARP = 0.35
+"""Deviation of a blur, px, below which it changes nothing that could be seen."""
+
+
+def soften(field: Field, deviation: float) -> Field:
+    """Blur with a Gaussian, one of several px at a resolution that is enough for it.
+
+    Parameters
+    ----------
+    field
+        float32 (H, W) or (H, W, C); what lies outside mirrors what is inside.
+    deviation
+        Of the Gaussian, px.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, of the same shape; the field itself where the blur would not be seen.
+    """
+    if deviation < _SHARP:
+        return field
+    shrunk = max(1, int(deviation / 1.5))
+    height, width = field.shape[:2]
+    if shrunk > 1:
+        field = cv2.resize(field, (-(-width // shrunk), -(-height // shrunk)), interpolation=cv2.INTER_AREA)
+    field = cv2.GaussianBlur(field, (0, 0), deviation / shrunk, borderType=cv2.BORDER_REFLECT_101)
+    if shrunk > 1:
+        field = cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(field, np.float32)
 
 
 def check_image(image: NDArray[np.uint8] | NDArray[np.float32]) -> None:

@@ -13,6 +13,31 @@ Field = NDArray[np.float32]
 Cell = float | tuple[float, float]
 
 
+def nearly_normal(shape: tuple[int, ...], rng: np.random.Generator) -> Field:
+    """Draw white noise several times faster than normal deviates.
+
+    Parameters
+    ----------
+    shape
+        Of the field.
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, of mean 0 and deviation 1: sums of three bytes (Irwin and Hall), none further than 3 from 0.
+    """
+    size = math.prod(shape)
+    words = rng.integers(0, 2**64, -(-3 * size // 8), dtype=np.uint64)
+    parts = words.view(np.uint8)[: 3 * size].reshape(3, *shape)
+    total = cv2.add(cv2.add(parts[0], parts[1], dtype=cv2.CV_16S), parts[2], dtype=cv2.CV_16S)
+    gain = 1 / math.sqrt(3 * (256**2 - 1) / 12)
+    noise = np.multiply(total, np.float32(gain), dtype=np.float32)
+    noise -= np.float32(382.5 * gain)
+    return noise
+
+
 def value_noise(shape: tuple[int, int], cell: Cell, rng: np.random.Generator) -> Field:
     """Draw smooth noise: normal deviates on a grid, between them bicubic interpolation.
 
@@ -41,30 +66,38 @@ def value_noise(shape: tuple[int, int], cell: Cell, rng: np.random.Generator) ->
         raise ValueError(f"cell must be greater than 0 px, got {cell}")
     if max(cells) < 1.5:
         return rng.standard_normal(shape, dtype=np.float32)
-    down, across = (_interpolation(n, step, rng.random()) for n, step in zip(shape, cells, strict=True))
-    points = rng.standard_normal((down.shape[1], across.shape[1]), dtype=np.float32)
-    return np.asarray(down @ points @ across.T, np.float32)
+    # Weights, not matrices: a product of small matrices on every core takes longer than it does on one.
+    down, across = (_Interpolation(n, step, rng.random()) for n, step in zip(shape, cells, strict=True))
+    points = rng.standard_normal((down.points, across.points), dtype=np.float32)
+    return down(across(points.T).T)
 
 
-def _interpolation(length: int, step: float, offset: float) -> Field:
-    """Build the matrix (length, points) of bicubic interpolation (Catmull-Rom); points are ``step`` px apart.
+class _Interpolation:
+    """Bicubic interpolation (Catmull-Rom) along the rows of a field whose points are ``step`` px apart.
 
-    Each row is brought to length 1, so that the noise deviates as much between the points as on them.
+    The weights are brought to length 1, so that the noise deviates as much between the points as on them.
     """
-    if step < 1.5:
-        return np.eye(length, dtype=np.float32)
-    position = np.arange(length) / step + (1 + offset)
-    first = position.astype(np.int64)
-    t = position - first
-    weights = np.empty((length, 4))
-    weights[:, 0] = ((2 - t) * t - 1) * t
-    weights[:, 1] = (3 * t - 5) * t * t + 2
-    weights[:, 2] = ((4 - 3 * t) * t + 1) * t
-    weights[:, 3] = (t - 1) * t * t
-    weights /= np.sqrt(np.einsum("ij,ij->i", weights, weights))[:, None]
-    matrix = np.zeros((length, int(first[-1]) + 3), np.float32)
-    matrix[np.arange(length)[:, None], first[:, None] + np.arange(-1, 3)] = weights
-    return matrix
+
+    def __init__(self, length: int, step: float, offset: float) -> None:
+        self.points, self.white = length, step < 1.5
+        if self.white:
+            return
+        position = np.arange(length) / step + (1 + offset)
+        self.first = position.astype(np.int64)
+        self.points = int(self.first[-1]) + 3
+        t = position - self.first
+        weights = np.stack([((2 - t) * t - 1) * t, (3 * t - 5) * t * t + 2, ((4 - 3 * t) * t + 1) * t, (t - 1) * t * t])
+        weights /= np.sqrt(np.square(weights).sum(axis=0))
+        self.weights = weights.astype(np.float32)[..., None]
+
+    def __call__(self, field: Field) -> Field:
+        """Interpolate (points, W) to (length, W)."""
+        if self.white:
+            return field
+        result = self.weights[0] * field[self.first - 1]
+        for away, weight in enumerate(self.weights[1:]):
+            result += weight * field[self.first + away]
+        return np.asarray(result, np.float32)
 
 
 def fractal_noise(

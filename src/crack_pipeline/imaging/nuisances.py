@@ -95,7 +95,28 @@ def draw_nuisances(image: Image, rng: np.random.Generator, style: NuisanceStyle 
     check_image(image)
     if style is None:
         style = choose_nuisances(rng)
-    shape: tuple[int, int] = (image.shape[0], image.shape[1])
+    return change_light(image, nuisance_light((image.shape[0], image.shape[1]), rng, style, image.ndim == 3))
+
+
+def nuisance_light(shape: tuple[int, int], rng: np.random.Generator, style: NuisanceStyle, colour: bool) -> Field:
+    """Say how much light comes back from blots, seams, stains and shadows.
+
+    Parameters
+    ----------
+    shape
+        Height and width, px.
+    rng
+        Source of randomness.
+    style
+        How many of each.
+    colour
+        Whether stains have their colour, or its mean.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (H, W), or (H, W, 3) where there is colour: the factor on the light.
+    """
     factor = np.ones(shape, np.float32)
     for _ in range(rng.poisson(style.seams)):
         factor *= _seam(shape, style.strength, rng)
@@ -105,12 +126,11 @@ def draw_nuisances(image: Image, rng: np.random.Generator, style: NuisanceStyle 
     for _ in range(rng.poisson(style.shadows)):
         factor *= _shadow(shape, rng)
     for _ in range(rng.poisson(style.stains)):
-        weight, colour = _stain(shape, rng)
-        # a grey picture shows the mean of the stain's colours
-        channels = colour - 1 if image.ndim == 3 else colour.mean(keepdims=True) - 1
-        stain = cv2.merge([1 + weight * channel for channel in channels])
-        factor = stain * (factor[..., None] if factor.ndim < stain.ndim else factor)
-    return change_light(image, factor)
+        weight, stain = _stain(shape, rng)
+        channels = stain - 1 if colour else stain.mean(keepdims=True) - 1
+        stained = cv2.merge([1 + weight * channel for channel in channels])
+        factor = stained * (factor[..., None] if factor.ndim < stained.ndim else factor)
+    return np.asarray(factor, np.float32)
 
 
 _STAIN_COLOURS = np.array(
@@ -129,14 +149,16 @@ _STAIN_SHARES = np.cumsum([0.3, 0.3, 0.12, 0.16])
 
 def _stain(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Field, NDArray[np.float32]]:
     """Give weight and colour of a patch with a soft, ragged edge; at times drawn out by running water."""
-    size = min(shape)
-    cell = size * rng.uniform(0.25, 0.6)
+    # A stain has no detail that half the resolution would lose.
+    half = (-(-shape[0] // 2), -(-shape[1] // 2))
+    cell = min(half) * rng.uniform(0.25, 0.6)
     runs = rng.random() < 0.3
-    pattern = fractal_noise(shape, (4 * cell, cell / 2) if runs else cell, 4, rng, persistence=0.55)
+    pattern = fractal_noise(half, (4 * cell, cell / 2) if runs else cell, 4, rng, persistence=0.55)
     edge = rng.uniform(1, 3) if runs else rng.uniform(1.5, 8)
     level = rng.uniform(0.6, 1.5)
     colour = _STAIN_COLOURS[np.searchsorted(_STAIN_SHARES, rng.random())]
-    return _step(pattern - np.float32(level), edge) * np.float32(rng.uniform(0.4, 1.1)), colour
+    weight = _step(pattern - np.float32(level), edge) * np.float32(rng.uniform(0.4, 1.1))
+    return np.asarray(cv2.resize(weight, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR), np.float32), colour
 
 
 def _step(distance: Field, steepness: float) -> Field:

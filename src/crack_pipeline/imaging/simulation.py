@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from crack_pipeline.imaging.camera import decode, encode_jpeg
-from crack_pipeline.imaging.cracks import CrackStyle, choose_crack, draw_crack
-from crack_pipeline.imaging.nuisances import choose_nuisances, draw_nuisances
+from crack_pipeline.imaging.cracks import CrackStyle, choose_crack, crack_light, plan_crack, rasterise
+from crack_pipeline.imaging.drawing import soften
+from crack_pipeline.imaging.noise import nearly_normal
+from crack_pipeline.imaging.nuisances import choose_nuisances, nuisance_light
 
-_GREY = np.float32(0.5)
 _WIDEST, _NARROWEST = 100.0, 1.0
 _TRIES = 8
 _FILLED = 3.0
 """Cracks wider than this, in px, can be filled."""
-_SHARP = 0.35
-"""Deviation of a blur, px, below which it changes nothing that could be seen."""
 _SOFT = 0.4
 """Share of the cracks without sharp edges."""
 _ROUGH, _COARSE = 0.5, 4.0
@@ -122,40 +121,53 @@ def simulate(
         (S, S), 1 where the ideal crack covers at least half of the pixel, elsewhere 0.
     """
     shape: tuple[int, int] = (square.shape[0], square.shape[1])
-    surface: NDArray[np.float32] = np.full(square.shape, _GREY, np.float32)
+    light: NDArray[np.float32] = np.ones(shape, np.float32)
     difficulty = float(rng.uniform(*simulation.difficulty))
+    colour = square.ndim == 3
     if rng.random() < simulation.nuisances:
-        surface = draw_nuisances(surface, rng, choose_nuisances(rng, difficulty))
+        light = nuisance_light(shape, rng, choose_nuisances(rng, difficulty), colour)
     mask = np.zeros(shape, np.bool_)
     depth: NDArray[np.float32] = np.ones(shape, np.float32)
     if rng.random() < simulation.cracked:
-        light = float(rng.uniform(-math.pi, math.pi))
+        sun = float(rng.uniform(-math.pi, math.pi))
         for _ in range(1 + rng.poisson(simulation.density - 1)):
-            factor, drawn, tint = _draw(shape, rng, simulation, difficulty, light)
-            surface *= _coloured(factor, tint) if surface.ndim == 3 else factor
+            factor, drawn, tint = _draw(shape, rng, simulation, difficulty, sun)
+            light = _times(light, _coloured(factor, tint) if colour else factor)
             depth *= factor
             mask |= drawn
     roughness = float(rng.uniform(0.2, 0.7)) if rng.random() < _ROUGH else 0.0
-    return _photograph(square, surface / _GREY, roughness * (1 - depth), rng, traces), mask.astype(np.uint8)
+    return _photograph(square, light, roughness * (1 - depth), rng, traces), mask.astype(np.uint8)
+
+
+def _times(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Multiply (H, W) or (H, W, 3) by either."""
+    if one.ndim != other.ndim:
+        one, other = (field if field.ndim == 3 else _thrice(field) for field in (one, other))
+    return one * other
+
+
+def _thrice(field: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Repeat (H, W) for three channels; NumPy's broadcasting over so few is several times slower."""
+    return np.asarray(cv2.merge([field] * 3), np.float32)
 
 
 def _draw(
     shape: tuple[int, int], rng: np.random.Generator, simulation: Simulation, difficulty: float, light: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[float, float, float]]:
     """Draw one crack, once more if it all but misses the square: factor on the light (H, W), mask, and colour."""
-    blank: NDArray[np.float32] = np.full(shape, _GREY, np.float32)
     for _ in range(_TRIES):
         style = _style(rng, simulation, difficulty, shape, light)
-        drawn, mask = draw_crack(blank, rng, style)
+        coverage = rasterise(plan_crack(shape, rng, style), shape)
+        mask = coverage >= np.float32(0.5)
         if mask.sum() >= 0.2 * min(shape):
             break
     else:
         # What is hardly in the mask must not be in the picture: it would be a crack that is called none.
-        return np.ones_like(blank), np.zeros_like(mask), style.tint
-    factor = drawn / _GREY
+        return np.ones_like(coverage), np.zeros_like(mask), style.tint
+    factor = crack_light(coverage, rng, style)
     if rng.random() < _SOFT:
         # Edges are worn, and slope into the depth.
-        factor = _soften(factor, float(rng.uniform(0.05, 0.3)) * style.width)
+        factor = soften(factor, float(rng.uniform(0.05, 0.3)) * style.width)
     return factor, mask, style.tint
 
 
@@ -188,20 +200,6 @@ def _style(
     return style
 
 
-def _soften(field: NDArray[np.float32], deviation: float) -> NDArray[np.float32]:
-    """Blur with a Gaussian, one of several px at a resolution that is enough for it."""
-    if deviation < _SHARP:
-        return field
-    shrunk = max(1, int(deviation / 1.5))
-    height, width = field.shape[:2]
-    if shrunk > 1:
-        field = cv2.resize(field, (-(-width // shrunk), -(-height // shrunk)), interpolation=cv2.INTER_AREA)
-    field = cv2.GaussianBlur(field, (0, 0), deviation / shrunk, borderType=cv2.BORDER_REFLECT_101)
-    if shrunk > 1:
-        field = cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(field, np.float32)
-
-
 def _photograph(
     square: NDArray[np.uint8],
     factor: NDArray[np.float32],
@@ -210,18 +208,20 @@ def _photograph(
     traces: Traces,
 ) -> NDArray[np.uint8]:
     """Let a camera see light: ``rough``, (H, W), is the share of the texture that shallow ground gives back."""
-    factor = _soften(factor, traces.blur * float(rng.uniform(0.8, 1.25)))
-    light = cv2.multiply(square, factor, dtype=cv2.CV_32F)
+    factor = soften(factor, traces.blur * float(rng.uniform(0.8, 1.25)))
     grey = factor if factor.ndim == 2 else factor[..., 1]
+    channels = _thrice if square.ndim == 3 else np.asarray
+    light = cv2.multiply(square, factor if factor.ndim == square.ndim else channels(factor), dtype=cv2.CV_32F)
     if rough.any():
-        texture = square - _soften(square.astype(np.float32), _COARSE)
-        light += (rough if light.ndim == 2 else rough[..., None]) * texture
+        texture = cv2.subtract(square, soften(square.astype(np.float32), _COARSE), dtype=cv2.CV_32F)
+        light += channels(rough) * texture
     if traces.noise > 0:
         # Grain is grey: noise of each colour for itself would be coloured, and fainter than what it takes the place of.
-        grain = np.sqrt(np.maximum(1 - np.square(grey + rough), 0))
-        grain *= rng.standard_normal(grey.shape, dtype=np.float32)
+        lost = 1 - np.square(grey + rough)
+        grain = np.sqrt(np.maximum(lost, 0, out=lost), out=lost)
         grain *= np.float32(255 * traces.noise)
-        light = cv2.add(light, grain if light.ndim == 2 else cv2.merge([grain] * 3))
+        grain *= nearly_normal(grey.shape, rng)
+        light += channels(grain)
     # OpenCV rounds, and cuts off what a camera cannot show.
     picture = np.asarray(cv2.add(light, 0.0, dtype=cv2.CV_8U), np.uint8)
     if traces.jpeg_quality is None:
