@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from crack_pipeline.imaging.nuisances import NuisanceStyle, draw_nuisances
 
-NONE = dict.fromkeys(("blots", "seams", "stains", "shadows"), 0.0)
+NONE = dict.fromkeys(("blots", "seams", "joints", "stains", "shadows"), 0.0)
 
 
 @settings(max_examples=30)
@@ -16,7 +16,7 @@ NONE = dict.fromkeys(("blots", "seams", "stains", "shadows"), 0.0)
 )
 def test_pictures_keep_shape_and_dtype_and_repeat_themselves(seed, shape, dtype):
     image = np.full(shape, 150 if dtype == np.uint8 else 0.6, dtype)
-    style = NuisanceStyle(blots=2, seams=1, stains=1, shadows=1)
+    style = NuisanceStyle(blots=2, seams=1, joints=1, stains=1, shadows=1)
     first, second = (draw_nuisances(image, np.random.default_rng(seed), style) for _ in range(2))
     assert (first.shape, first.dtype) == (shape, dtype)
     assert (image == image.flat[0]).all()

@@ -14,7 +14,7 @@ from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.imaging.simulation import Simulation, Traces, simulate
 
 SHARP = Traces(blur=0.0, noise=0.0, jpeg_quality=None)
-ALWAYS = {"cracked": 1.0, "nuisances": 0.0}
+ALWAYS = {"cracked": 1.0, "nuisances": 0.0, "faint": 0.0}
 
 
 def noisy(size=128, channels=3, seed=0, noise=6.0):
@@ -109,6 +109,23 @@ def test_noise_is_the_same_inside_and_outside_a_crack(channels, rough, monkeypat
     inside, outside = np.concatenate(inside), np.concatenate(outside)
     assert len(inside) > 500
     assert inside.std() == pytest.approx(outside.std(), rel=0.1)
+
+
+def test_faint_cracks_can_just_be_told_from_their_concrete():
+    def contrast(noise, faint):
+        lost = []
+        for seed in range(20):
+            square = noisy(noise=noise, seed=seed)
+            wanted = Simulation(**ALWAYS | {"faint": faint, "width": (2.0, 5.0)})
+            image, mask = simulate(square, np.random.default_rng(seed), wanted, SHARP)
+            inside = mask == CRACK
+            lost.append(1 - image[inside].mean() / square[inside].mean())
+        return np.array(lost)
+
+    smooth, rough, dark = contrast(2, 1.0), contrast(25, 1.0), contrast(2, 0.0)
+    assert 0.03 < smooth.min() < smooth.max() < 0.25
+    assert smooth.mean() < rough.mean() - 0.05
+    assert rough.mean() < dark.mean() - 0.05
 
 
 def test_wide_cracks_are_of_many_depths():

@@ -1,4 +1,4 @@
-"""What lies on sound concrete and is no crack: blots, straight seams, stains and shadows.
+"""What lies on sound concrete and is no crack: blots, straight seams and joints, stains and shadows.
 
 They are drawn, without a label, on photographs with and without a crack: a detector must not learn that
 everything dark or long is a crack.
@@ -31,16 +31,18 @@ class NuisanceStyle:
     blots: float = 0.5
     """Small dark spots: dirt, oil, knocked-out grains."""
     seams: float = 0.15
-    """Straight joints between formwork boards, of even width."""
+    """Straight joints between formwork boards, of even width, a few px wide."""
+    joints: float = 0.0
+    """Straight grooves up to a quarter of the picture wide: between slabs, along an edge."""
     stains: float = 0.5
     """Soft patches of damp, dirt, rust or efflorescence."""
     shadows: float = 0.15
     """Shadows of something outside the picture."""
     strength: float = 0.5
-    """Largest share of the light that a blot or seam takes away, 0 to 1."""
+    """Largest share of the light that a blot or seam takes away, 0 to 1; joints are as dark as they are deep."""
 
     def __post_init__(self) -> None:
-        for name in ("blots", "seams", "stains", "shadows"):
+        for name in ("blots", "seams", "joints", "stains", "shadows"):
             if not 0 <= getattr(self, name) <= 50:
                 raise ValueError(f"the number of {name} must lie between 0 and 50, got {getattr(self, name)!r}")
         if not 0 <= self.strength <= 1:
@@ -120,6 +122,9 @@ def nuisance_light(shape: tuple[int, int], rng: np.random.Generator, style: Nuis
     factor = np.ones(shape, np.float32)
     for _ in range(rng.poisson(style.seams)):
         factor *= _seam(shape, style.strength, rng)
+    # A draw of none would change all draws after it.
+    for _ in range(rng.poisson(style.joints) if style.joints else 0):
+        factor *= _joint(shape, rng)
     blots = int(rng.poisson(style.blots))
     if blots:
         factor *= _blots(shape, blots, style.strength, rng)
@@ -189,6 +194,21 @@ def _seam(shape: tuple[int, int], strength: float, rng: np.random.Generator) -> 
     ridge = np.clip(1 - np.abs(distance / half - 2.5) / 1.5, 0, 1) * np.float32(rng.uniform(0, 0.1))
     step = np.float32(rng.normal(0, 0.03)) * np.sign(distance)
     return (1 - dark) * (1 + ridge + step)
+
+
+def _joint(shape: tuple[int, int], rng: np.random.Generator) -> Field:
+    """Give the factor of a groove with straight edges: sharp or worn, evenly dark or darker on one side."""
+    height, width = shape
+    through = (width * rng.uniform(0, 1), height * rng.uniform(0, 1))
+    # most run along the sides of the picture, as people hold their cameras
+    angle = rng.integers(4) * math.pi / 2 + (rng.normal(0, 0.05) if rng.random() < 0.7 else rng.uniform(0, math.pi))
+    half = min(shape) / 128 * math.exp(rng.uniform(math.log(1.5), math.log(14)))
+    distance = _line(shape, through, angle)
+    if rng.random() < 0.5:
+        distance += np.float32(0.06 * half * rng.random()) * value_noise(shape, max(4.0, 2 * half), rng)
+    inside = _step(np.float32(half) - np.abs(distance), 4 / (half * rng.uniform(0.1, 1)))
+    slope = np.float32(rng.uniform(-1, 1) / (2 * half))
+    return 1 - np.float32(rng.uniform(0.15, 0.9)) * inside * np.minimum(np.maximum(1 + slope * distance, 0.2), 1)
 
 
 def _blots(shape: tuple[int, int], number: int, strength: float, rng: np.random.Generator) -> Field:

@@ -25,6 +25,10 @@ _WIDEST, _NARROWEST = 100.0, 1.0
 _TRIES = 8
 _FILLED = 3.0
 """Cracks wider than this, in px, can be filled."""
+_NARROW = 6.0
+"""Cracks wider than this, in px, are never faint."""
+_FAINTEST, _ABOVE_GRAIN = 0.1, 1.6
+"""Contrast of what can be seen on concrete without grain, and how many deviations of the grain it must be."""
 _SOFT = 0.4
 """Share of the cracks without sharp edges."""
 _ROUGH, _COARSE = 0.5, 4.0
@@ -53,7 +57,11 @@ class Simulation(BaseModel):
         (0.0, 0.9),
         description="from dark, 0, to hardly darker than the concrete, 1; half of the wide ones are always dark",
     )
+    faint: float = Field(
+        0.25, ge=0, le=1, description="share of the narrow cracks that are as faint as their concrete lets be seen"
+    )
     nuisances: float = Field(0.6, ge=0, le=1, description="share of the squares with stains, blots, seams, shadows")
+    joints: float = Field(0.25, ge=0, le=20, description="mean number of wide straight joints in those squares")
 
     @model_validator(mode="after")
     def _ranges(self) -> Simulation:
@@ -125,13 +133,14 @@ def simulate(
     difficulty = float(rng.uniform(*simulation.difficulty))
     colour = square.ndim == 3
     if rng.random() < simulation.nuisances:
-        light = nuisance_light(shape, rng, choose_nuisances(rng, difficulty), colour)
+        nuisances = replace(choose_nuisances(rng, difficulty), joints=simulation.joints)
+        light = nuisance_light(shape, rng, nuisances, colour)
     mask = np.zeros(shape, np.bool_)
     depth: NDArray[np.float32] = np.ones(shape, np.float32)
     if rng.random() < simulation.cracked:
         sun = float(rng.uniform(-math.pi, math.pi))
         for _ in range(1 + rng.poisson(simulation.density - 1)):
-            factor, drawn, tint = _draw(shape, rng, simulation, difficulty, sun)
+            factor, drawn, tint = _draw(square, rng, simulation, difficulty, sun)
             light = _times(light, _coloured(factor, tint) if colour else factor)
             depth *= factor
             mask |= drawn
@@ -152,9 +161,10 @@ def _thrice(field: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _draw(
-    shape: tuple[int, int], rng: np.random.Generator, simulation: Simulation, difficulty: float, light: float
+    square: NDArray[np.uint8], rng: np.random.Generator, simulation: Simulation, difficulty: float, light: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[float, float, float]]:
     """Draw one crack, once more if it all but misses the square: factor on the light (H, W), mask, and colour."""
+    shape: tuple[int, int] = (square.shape[0], square.shape[1])
     for _ in range(_TRIES):
         style = _style(rng, simulation, difficulty, shape, light)
         coverage = rasterise(plan_crack(shape, rng, style), shape)
@@ -164,6 +174,8 @@ def _draw(
     else:
         # What is hardly in the mask must not be in the picture: it would be a crack that is called none.
         return np.ones_like(coverage), np.zeros_like(mask), style.tint
+    if style.width <= _NARROW and rng.random() < simulation.faint:
+        style = _fade(style, _faintest(square), rng)
     factor = crack_light(coverage, rng, style)
     if rng.random() < _SOFT:
         # Edges are worn, and slope into the depth.
@@ -198,6 +210,20 @@ def _style(
     if simulation.orientation is not None:
         style = replace(style, direction=math.radians(float(rng.uniform(*simulation.orientation))))
     return style
+
+
+def _faintest(square: NDArray[np.uint8]) -> float:
+    """Give the contrast of the faintest crack that can be told from the grain of the concrete."""
+    grey = (square if square.ndim == 2 else square[..., 1]).astype(np.float32)
+    grain = float((grey - soften(grey, _COARSE)).std())
+    return max(_FAINTEST, _ABOVE_GRAIN * grain / max(float(grey.mean()), 1.0))
+
+
+def _fade(style: CrackStyle, faintest: float, rng: np.random.Generator) -> CrackStyle:
+    """Make a crack as faint as it can be seen, up to twice as dark, its rims and shadows with it."""
+    contrast = min(style.contrast, faintest * float(rng.uniform(1, 2)))
+    share = contrast / style.contrast
+    return replace(style, contrast=contrast, lip=share * style.lip, halo=share * style.halo)
 
 
 def _photograph(
