@@ -27,7 +27,8 @@ def test_noise_changes_the_picture_and_not_the_mask():
     torch.manual_seed(0)
     network = PictureVAE(32, 3, True, base_channels=4, latent=6).eval()
     for up in network.up:
-        torch.nn.init.ones_(up.strength)
+        for grain in up.grain:
+            torch.nn.init.ones_(grain.weight)
     latent = torch.randn(1, 6)
     one, same, other = (
         network.decode(latent, torch.randn(1, network.noise_values, generator=torch.Generator().manual_seed(seed)))

@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate, leaky_relu
+from torch.nn.functional import adaptive_avg_pool2d, interpolate, leaky_relu, pixel_shuffle, pixel_unshuffle
 from torch.nn.utils.parametrizations import spectral_norm
 
 _SLOPE = 0.2
 _LOWEST = 4
+_PATCH = 2
+"""Side of the squares of pixels that the network takes for one: full resolution costs memory more than it says."""
 _MOST_CHANNELS = 256
 _LEAST_LOG_VARIANCE, _MOST_LOG_VARIANCE = -12.0, 6.0
 
@@ -45,7 +47,7 @@ class PictureVAE(nn.Module):
     masks
         Whether a picture comes with a mask.
     base_channels
-        At full resolution; they double with every halving, up to 256.
+        At half the resolution, the finest that features have; they double with every halving, up to 256.
     latent
         Numbers that describe a picture.
     noisy
@@ -67,18 +69,18 @@ class PictureVAE(nn.Module):
         size: int = 128,
         image_channels: int = 3,
         masks: bool = True,
-        base_channels: int = 16,
+        base_channels: int = 32,
         latent: int = 256,
         noisy: bool = True,
     ) -> None:
         super().__init__()
         if size < 4 * _LOWEST or size & (size - 1):
             raise ValueError(f"size is {size}; it must be a power of two from {4 * _LOWEST} px on")
-        levels = int(math.log2(size // _LOWEST))
+        levels = int(math.log2(size // _PATCH // _LOWEST))
         widths = [min(base_channels * 2**level, _MOST_CHANNELS) for level in range(levels + 1)]
         self.image_channels, self.masks, self.latent = image_channels, masks, latent
         channels = image_channels + int(masks)
-        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(_PATCH**2 * channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_Down(before, after) for before, after in itertools.pairwise(widths))
         flat = widths[-1] * _LOWEST**2
         self.to_mean, self.to_log_variance = nn.Linear(flat, latent), nn.Linear(flat, latent)
@@ -89,11 +91,11 @@ class PictureVAE(nn.Module):
             _Up(max(8, before // 2), max(8, after // 2), 0, noisy=False) for before, after in up if masks
         )
         self.mask_stem = nn.Linear(latent, self._mask_width(widths) * _LOWEST**2) if masks else None
-        self.mask_head = nn.Conv2d(max(8, widths[0] // 2), 1, 3, padding=1) if masks else None
-        self.up = nn.ModuleList(_Up(before, after, int(masks), noisy=noisy) for before, after in up)
-        self.head = nn.Conv2d(widths[0], image_channels, 3, padding=1)
+        self.mask_head = nn.Conv2d(max(8, widths[0] // 2), _PATCH**2, 3, padding=1) if masks else None
+        self.up = nn.ModuleList(_Up(before, after, _PATCH**2 * int(masks), noisy=noisy) for before, after in up)
+        self.head = nn.Conv2d(widths[0], _PATCH**2 * image_channels, 3, padding=1)
         self._sides = [2 * _LOWEST * 2**level for level in range(levels)]
-        self.noise_values = sum(2 * side**2 for side in self._sides) if noisy else 0
+        self.noise_values = sum(2 * (_PATCH * side) ** 2 for side in self._sides) if noisy else 0
 
     @staticmethod
     def _mask_width(widths: list[int]) -> int:
@@ -101,7 +103,7 @@ class PictureVAE(nn.Module):
 
     def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Give mean and log-variance, each (N, latent), of pictures (N, C, S, S) in [0, 1], the mask last."""
-        features = self.stem(2 * pictures - 1)
+        features = self.stem(pixel_unshuffle(2 * pictures - 1, _PATCH))
         for down in self.down:
             features = down(features)
         flat = features.flatten(1)
@@ -125,17 +127,18 @@ class PictureVAE(nn.Module):
             shape = self.mask_stem(latent).unflatten(1, (-1, _LOWEST, _LOWEST))
             for up in self.mask_up:
                 shape = up(shape, None, None)
-            mask_logits = self.mask_head(shape)
+            mask_logits = pixel_shuffle(self.mask_head(shape), _PATCH)
         features = self.from_latent(latent).unflatten(1, (-1, _LOWEST, _LOWEST))
         used = 0
         for up, side in zip(self.up, self._sides, strict=True):
             grain = None
+            fine = _PATCH * side
             if self.noise_values:
-                grain = noise[:, used : used + 2 * side**2].reshape(-1, 2, side, side)
-                used += 2 * side**2
-            crack = None if mask_logits is None else adaptive_avg_pool2d(mask_logits.sigmoid(), side)
+                grain = noise[:, used : used + 2 * fine**2].reshape(-1, 2, fine, fine)
+                used += 2 * fine**2
+            crack = None if mask_logits is None else adaptive_avg_pool2d(mask_logits.sigmoid(), fine)
             features = up(features, crack, grain)
-        return Decoded(self.head(features).sigmoid(), mask_logits)
+        return Decoded(pixel_shuffle(self.head(features), _PATCH).sigmoid(), mask_logits)
 
 
 class _Down(nn.Module):
@@ -153,29 +156,38 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """Double the side, with noise after each convolution, around what else is known at this resolution."""
+    """Double the side, with noise before each activation, around what else is known.
+
+    Noise and what is known come in twice the resolution, as patches.
+    """
 
     def __init__(self, before: int, after: int, known: int, noisy: bool) -> None:
         super().__init__()
-        self.widen = nn.Conv2d(before + known, after, 3, padding=1, bias=False)
-        self.look = nn.Conv2d(after + known, after, 3, padding=1, bias=False)
+        # Convolving before doubling takes a quarter of the work.
+        self.widen = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        self.known = nn.Conv2d(known, after, 3, padding=1, bias=False) if known else None
+        self.look = nn.Conv2d(after, after, 3, padding=1, bias=False)
         self.first, self.second = nn.BatchNorm2d(after), nn.BatchNorm2d(after)
-        # The decoder begins without noise and learns how much it wants.
-        self.strength = nn.Parameter(torch.zeros(2, after, 1, 1)) if noisy else None
+        self.grain = nn.ModuleList(_no_grain(after) for _ in range(2 * int(noisy)))
 
     def forward(self, features: Tensor, known: Tensor | None, noise: Tensor | None) -> Tensor:
-        features = interpolate(features, scale_factor=2, mode="nearest")
-        features = leaky_relu(self.first(self._noised(self.widen(_joined(features, known)), noise, 0)), _SLOPE)
-        return leaky_relu(self.second(self._noised(self.look(_joined(features, known)), noise, 1)), _SLOPE)
+        features = interpolate(self.widen(features), scale_factor=2, mode="nearest")
+        if self.known is not None and known is not None:
+            features = features + self.known(pixel_unshuffle(known.to(features.dtype), _PATCH))
+        features = leaky_relu(self.first(self._noised(features, noise, 0)), _SLOPE)
+        return leaky_relu(self.second(self._noised(self.look(features), noise, 1)), _SLOPE)
 
     def _noised(self, features: Tensor, noise: Tensor | None, at: int) -> Tensor:
-        if self.strength is None or noise is None:
+        if noise is None or not self.grain:
             return features
-        return features + self.strength[at] * noise[:, at : at + 1]
+        return features + self.grain[at](pixel_unshuffle(noise[:, at : at + 1], _PATCH))
 
 
-def _joined(features: Tensor, known: Tensor | None) -> Tensor:
-    return features if known is None else torch.cat([features, known.to(features.dtype)], dim=1)
+def _no_grain(channels: int) -> nn.Conv2d:
+    """Turn noise into features; the decoder begins without it and learns how much it wants."""
+    grain = nn.Conv2d(_PATCH**2, channels, 1, bias=False)
+    nn.init.zeros_(grain.weight)
+    return grain
 
 
 class PatchCritic(nn.Module):

@@ -18,7 +18,9 @@ class Generator(_Strict):
         "sharp", description="sharp: coarse pixels and a critic; published: squared error + KL, one network"
     )
     size: Literal[64, 128, 256] = Field(128, description="side of the pictures, px")
-    base_channels: int = Field(16, ge=4, le=128, description="at full resolution; they double with every halving")
+    base_channels: int = Field(
+        32, ge=4, le=128, description="at half the resolution; they double with every halving, up to 256"
+    )
     latent: int = Field(256, ge=2, le=4096, description="numbers that describe a picture")
     steps: int = Field(6000, ge=1, description="batches in all")
     steps_per_epoch: int = Field(200, ge=1, description="batches after which the network is validated and saved")
