@@ -58,7 +58,7 @@ class Simulation(BaseModel):
         description="from dark, 0, to hardly darker than the concrete, 1; half of the wide ones are always dark",
     )
     faint: float = Field(
-        0.25, ge=0, le=1, description="share of the narrow cracks that are as faint as their concrete lets be seen"
+        0.1, ge=0, le=1, description="share of the narrow cracks that are as faint as their concrete lets be seen"
     )
     nuisances: float = Field(0.6, ge=0, le=1, description="share of the squares with stains, blots, seams, shadows")
     joints: float = Field(0.25, ge=0, le=20, description="mean number of wide straight joints in those squares")
