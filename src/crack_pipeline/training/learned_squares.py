@@ -18,31 +18,33 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Prior:
-    """A mixture of Gaussians with independent numbers, from which latent vectors are drawn.
+    """A mixture of Gaussians, from which latent vectors are drawn.
 
     Attributes
     ----------
     weights
         (k,), which add up to 1.
-    means, deviations
+    means
         (k, latent).
+    factors
+        (k, latent, latent): lower triangular; times its transpose, each is a covariance.
     """
 
     weights: NDArray[np.float32]
     means: NDArray[np.float32]
-    deviations: NDArray[np.float32]
+    factors: NDArray[np.float32]
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Draw one vector, (latent,)."""
         which = int(np.searchsorted(np.cumsum(self.weights), rng.random() * self.weights.sum()))
         which = min(which, len(self.weights) - 1)
         noise = rng.standard_normal(self.means.shape[1], dtype=np.float32)
-        return self.means[which] + self.deviations[which] * noise
+        return np.asarray(self.means[which] + self.factors[which] @ noise, np.float32)
 
 
 def normal_prior(latent: int) -> Prior:
     """Give the standard normal distribution."""
-    return Prior(np.ones(1, np.float32), np.zeros((1, latent), np.float32), np.ones((1, latent), np.float32))
+    return Prior(np.ones(1, np.float32), np.zeros((1, latent), np.float32), np.eye(latent, dtype=np.float32)[None])
 
 
 def fit_prior(means: NDArray[np.float32], deviations: NDArray[np.float32], components: int, seed: int) -> Prior:
@@ -53,21 +55,23 @@ def fit_prior(means: NDArray[np.float32], deviations: NDArray[np.float32], compo
     means, deviations
         (n, latent): the approximate posterior of each picture.
     components
-        Of the mixture; fewer where there are not ten pictures for each.
+        Of the mixture; fewer where there are not four times as many pictures for each as a vector has numbers.
     seed
         Of where the fit begins.
     """
     # It takes its time to import, and only a training needs it.
     from sklearn.mixture import GaussianMixture
 
-    components = max(1, min(components, len(means) // 10))
+    components = max(1, min(components, len(means) // (4 * means.shape[1])))
     rng = np.random.default_rng(seed)
-    drawn = means + deviations * rng.standard_normal(means.shape, dtype=np.float32)
-    fitted = GaussianMixture(components, covariance_type="diag", random_state=seed, reg_covar=1e-4).fit(drawn)
+    drawn = (means + deviations * rng.standard_normal(means.shape, dtype=np.float32)).astype(np.float64)
+    # What never varies in few pictures must not make a covariance singular.
+    least = 1e-4 * max(float(drawn.var(axis=0).mean()), 1e-6)
+    fitted = GaussianMixture(components, covariance_type="full", random_state=seed, reg_covar=least).fit(drawn)
     return Prior(
         fitted.weights_.astype(np.float32),
         fitted.means_.astype(np.float32),
-        np.sqrt(fitted.covariances_).astype(np.float32),
+        np.linalg.cholesky(fitted.covariances_).astype(np.float32),
     )
 
 

@@ -176,10 +176,10 @@ def test_the_more_real_photographs_there_are_the_fewer_squares_are_synthetic():
 
 def generator(size=32, learned_from=(), **options):
     """A packed generator, as the pipeline synthesis makes it."""
-    facts = {"size": size, "image_channels": 3, "masks": True, "base_channels": 4, "latent": 4, "noisy": True} | options
+    facts = {"size": size, "image_channels": 3, "masks": True, "base_channels": 4, "latent": 16} | options
     torch.manual_seed(0)
     tensors = {f"network.{name}": tensor for name, tensor in PictureVAE(**facts).state_dict().items()}
-    prior = vars(normal_prior(4))
+    prior = vars(normal_prior(16))
     tensors |= {f"prior.{name}": torch.from_numpy(values) for name, values in prior.items()}
     return Weights(tensors, {"network": facts, "learned_from": list(learned_from)})
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from crack_pipeline.imaging.photograph_stack import PhotographStack
-from crack_pipeline.models.picture_vae import PatchCritic, PictureVAE
+from crack_pipeline.models.picture_vae import PictureVAE
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, rows_of, select
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ENCODED = 2048
+_ENCODED = 4096
 _AT_ONCE = 16
-_SETTLING = 32
 
 
 @dataclass(frozen=True)
@@ -148,20 +147,16 @@ def train_generator(
         "masks": image.masks,
         "base_channels": generator.base_channels,
         "latent": generator.latent,
-        "noisy": generator.kind == "sharp",
+        "grainy": generator.kind == "sharp",
     }
     network = PictureVAE(**options)
-    sharp = generator.kind == "sharp"
-    critic = PatchCritic(CHANNELS[image.mode] + int(image.masks)) if sharp else None
     epochs, steps = generator.epochs, generator.steps_per_epoch
     module = PictureVAETraining(
         network.to(memory_format=torch.channels_last),
-        critic.to(memory_format=torch.channels_last) if critic else None,
         learning_rate=generator.learning_rate,
         kl_weight=generator.kl_weight,
-        feature_weight=generator.feature_weight,
-        critic_weight=generator.critic_weight,
-        critic_after=round(generator.critic_after * epochs * steps),
+        grain_weight=generator.grain_weight,
+        steps=epochs * steps,
         seed=generator.seed,
     )
     batches = max(1, generator.validation_pictures // generator.batch_size)
@@ -195,7 +190,6 @@ def train_generator(
             "precision": plan.precision,
         },
     )
-    _settle(network, train_pictures, generator, plan)
     learned_from = sorted(set(manifest.loc[manifest["row"].isin(train_pictures.rows), "photo_id"]))
     facts = {
         "network": options,
@@ -204,23 +198,6 @@ def train_generator(
         "learned_from": learned_from,
     }
     return Weights(network.state_dict(), facts), history
-
-
-@torch.no_grad()
-def _settle(network: PictureVAE, pictures: Pictures, generator: Generator, plan: Plan) -> None:
-    """Measure the statistics of batch normalisation on rebuilt pictures: training gathers those of drawn ones, too."""
-    from crack_pipeline.training.batches import as_tensor
-    from crack_pipeline.training.picture_vae import join
-    from crack_pipeline.training.settling import settle
-
-    # Decoding draws noise, which must not hang on whether a training was interrupted.
-    torch.manual_seed(generator.seed)
-    source = pictures.source(generator.batch_size, _SETTLING)
-    batches = (source.make(batch) for batch in source.draw(generator.seed))
-    network.to(plan.device)
-    joined = (join(as_tensor(x), torch.from_numpy(y), network.masks, plan.device) for x, y in batches)
-    settle(network, (network.decode(network.encode(batch)[0]) for batch in joined))
-    network.cpu()
 
 
 def fit_latent_prior(network_weights: Weights, train_pictures: Pictures, sampling: Sampling, plan: Plan) -> Weights:
@@ -233,7 +210,7 @@ def fit_latent_prior(network_weights: Weights, train_pictures: Pictures, samplin
         means, deviations = encode(network, images, masks, plan)
         prior = fit_prior(means, deviations, sampling.components, sampling.seed)
     tensors = {f"network.{name}": tensor for name, tensor in network_weights.tensors.items()}
-    tensors |= {f"prior.{name}": torch.from_numpy(getattr(prior, name)) for name in ("weights", "means", "deviations")}
+    tensors |= {f"prior.{name}": torch.from_numpy(getattr(prior, name)) for name in ("weights", "means", "factors")}
     return Weights(tensors, {**network_weights.facts, "sampling": sampling.model_dump()})
 
 

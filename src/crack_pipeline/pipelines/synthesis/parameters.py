@@ -15,21 +15,19 @@ class Generator(_Strict):
     """The generator and how it is trained."""
 
     kind: Literal["sharp", "published"] = Field(
-        "sharp", description="sharp: coarse pixels and a critic; published: squared error + KL, one network"
+        "sharp", description="sharp: pictures with grain, of a learned scale; published: squared error + KL"
     )
     size: Literal[64, 128, 256] = Field(128, description="side of the pictures, px")
     base_channels: int = Field(
         32, ge=4, le=128, description="at half the resolution; they double with every halving, up to 256"
     )
-    latent: int = Field(256, ge=2, le=4096, description="numbers that describe a picture")
-    steps: int = Field(6000, ge=1, description="batches in all")
+    latent: int = Field(256, ge=16, le=4096, multiple_of=16, description="numbers that describe a picture")
+    steps: int = Field(3000, ge=1, description="batches in all")
     steps_per_epoch: int = Field(200, ge=1, description="batches after which the network is validated and saved")
     batch_size: int = Field(16, ge=2, description="pictures in a batch")
-    learning_rate: float = Field(5e-4, gt=0, description="of Adam")
+    learning_rate: float = Field(1e-3, gt=0, description="of Adam, at its highest")
     kl_weight: float = Field(0.02, ge=0, description="factor of the Kullback-Leibler term, per value of a picture")
-    feature_weight: float = Field(1.0, ge=0, description="of the features that the critic sees; sharp only")
-    critic_weight: float = Field(0.05, ge=0, description="of the critic's opinion; sharp only")
-    critic_after: float = Field(0.1, ge=0, le=1, description="share of the steps after which its opinion counts")
+    grain_weight: float = Field(0.1, gt=0, description="of what the scale of the grain learns from; sharp only")
     validation_pictures: int = Field(256, ge=2, description="pictures that are rebuilt after each epoch")
     seed: int = Field(0, ge=0, description="of weights, pictures and noise")
 
