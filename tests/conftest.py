@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +13,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+from warm_start import run_module
+
 ROOT = Path(__file__).parents[1]
 _COPIED = ("conf", "src/crack_pipeline", "notebooks", "pyproject.toml", ".telemetry")
 _SECONDS = 400
@@ -21,6 +22,8 @@ _SECONDS = 400
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
+# Read where they are imported, in the process that others are forked from.
+os.environ |= {"MPLBACKEND": "Agg", "DO_NOT_TRACK": "true"}
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several processes, each with a thread per core, would wait for each other most of the time.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -35,7 +38,6 @@ class RunKedro(Protocol):
 @pytest.fixture(scope="session")
 def surroundings() -> dict[str, str]:
     """Environment variables of a process that runs in a project of its own and calls nobody."""
-    # Half of the time of a small run is importing, and most of that compiling where nothing is kept.
     strange = ("KEDRO_", "MLFLOW_", "CRACK_PIPELINE_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
     # Two processes at a time, each with a thread per core, would wait for each other most of the time.
@@ -44,14 +46,15 @@ def surroundings() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def kedro(surroundings: dict[str, str]) -> RunKedro:
-    """Run Kedro's command line in a project: ``kedro(project, "run", "--pipeline", "anomaly")``.
+    """Run Kedro in a project, in a process of its own: ``kedro(project, "run", "--pipeline", "anomaly")``.
 
     ``env`` is the configuration environment (None for the default one). What is printed, log and traceback
     included, is in ``stdout``; nothing is raised when the command fails.
     """
 
     def run(project: Path, *args: str, env: str | None = "test") -> subprocess.CompletedProcess[str]:
-        return _python(project, surroundings | ({"KEDRO_ENV": env} if env else {}), "-m", "kedro", *args)
+        chosen = surroundings | ({"KEDRO_ENV": env} if env else {})
+        return run_module("kedro", *args, folder=project, surroundings=chosen, seconds=_SECONDS)
 
     return run
 
@@ -116,16 +119,3 @@ def _once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[P
             make(folder)
             done.touch()
     return folder
-
-
-def _python(project: Path, surroundings: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *args],
-        cwd=project,
-        env=surroundings,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
