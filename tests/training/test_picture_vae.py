@@ -7,7 +7,7 @@ from crack_pipeline.models.picture_vae import PictureVAE
 from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.crops import Crops
 from crack_pipeline.training.fit import fit
-from crack_pipeline.training.learned_squares import LearnedSquares, fit_prior, normal_prior
+from crack_pipeline.training.learned_squares import LearnedSquares, fit_prior, kernel_prior, normal_prior
 from crack_pipeline.training.picture_vae import PictureVAETraining
 from crack_pipeline.training.synthetic import GeneratedSquares
 
@@ -115,6 +115,20 @@ def test_a_fitted_prior_knows_what_goes_together():
     drawn = np.stack([prior.draw(np.random.default_rng(seed)) for seed in range(300)])
     assert np.corrcoef(drawn[:, 0], drawn[:, 1])[0, 1] < -0.99
     assert np.abs(drawn[:, 2]).max() < 0.1
+
+
+@pytest.mark.parametrize("bandwidth", [0.1, 0.5, 1.0])
+def test_a_kernel_keeps_mean_and_covariance_and_stays_as_near_as_asked_for(bandwidth):
+    rng = np.random.default_rng(1)
+    # On a circle: a Gaussian would fill it.
+    angle = rng.uniform(0, 2 * np.pi, 500)
+    means = np.stack([3 + np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    prior = kernel_prior(means, np.full_like(means, 1e-3), bandwidth, 0)
+    drawn = np.stack([prior.draw(np.random.default_rng(seed)) for seed in range(1500)])
+    assert np.allclose(drawn.mean(axis=0), means.mean(axis=0), atol=0.08)
+    assert np.allclose(np.cov(drawn.T), np.cov(means.T), atol=0.08)
+    inside = (np.hypot(drawn[:, 0] - 3, drawn[:, 1]) < 0.5).mean()
+    assert inside < 0.01 if bandwidth == 0.1 else inside > 0.02
 
 
 def test_a_prior_of_few_pictures_has_fewer_components():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from crack_pipeline.models.picture_vae import Decoded, PictureVAE
 from crack_pipeline.models.weights import Weights
 
 _AT_ONCE = 16
+_LEAST_SHARE = 1e-4
+"""Of the mean variance, that every number has at least: what few pictures do not show must not make it singular."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Prior:
     means
         (k, latent).
     factors
-        (k, latent, latent): lower triangular; times its transpose, each is a covariance.
+        (k, latent, latent): lower triangular; times its transpose, each is a covariance. Or (1, latent, latent): the
+        same for all.
     """
 
     weights: NDArray[np.float32]
@@ -39,7 +43,7 @@ class Prior:
         which = int(np.searchsorted(np.cumsum(self.weights), rng.random() * self.weights.sum()))
         which = min(which, len(self.weights) - 1)
         noise = rng.standard_normal(self.means.shape[1], dtype=np.float32)
-        return np.asarray(self.means[which] + self.factors[which] @ noise, np.float32)
+        return np.asarray(self.means[which] + self.factors[which % len(self.factors)] @ noise, np.float32)
 
 
 def normal_prior(latent: int) -> Prior:
@@ -65,13 +69,36 @@ def fit_prior(means: NDArray[np.float32], deviations: NDArray[np.float32], compo
     components = max(1, min(components, len(means) // (4 * means.shape[1])))
     rng = np.random.default_rng(seed)
     drawn = (means + deviations * rng.standard_normal(means.shape, dtype=np.float32)).astype(np.float64)
-    # What never varies in few pictures must not make a covariance singular.
-    least = 1e-4 * max(float(drawn.var(axis=0).mean()), 1e-6)
+    least = _LEAST_SHARE * max(float(drawn.var(axis=0).mean()), 1e-6)
     fitted = GaussianMixture(components, covariance_type="full", random_state=seed, reg_covar=least).fit(drawn)
     return Prior(
         fitted.weights_.astype(np.float32),
         fitted.means_.astype(np.float32),
         np.linalg.cholesky(fitted.covariances_).astype(np.float32),
+    )
+
+
+def kernel_prior(means: NDArray[np.float32], deviations: NDArray[np.float32], bandwidth: float, seed: int) -> Prior:
+    """Draw near the training pictures: kernel density estimation, with covariance and mean kept as they are.
+
+    Parameters
+    ----------
+    means, deviations
+        (n, latent): the approximate posterior of each picture.
+    bandwidth
+        Deviation of the kernel relative to that of all pictures, from 0, the training pictures themselves, to 1, one
+        Gaussian (the smoothed bootstrap; Silverman and Young 1987).
+    seed
+        Of the vectors that are drawn from the posteriors.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = means + deviations * rng.standard_normal(means.shape, dtype=np.float32)
+    centre, covariance = drawn.mean(axis=0), np.cov(drawn.astype(np.float64), rowvar=False)
+    covariance += np.eye(len(covariance)) * max(_LEAST_SHARE * float(np.diag(covariance).mean()), 1e-12)
+    return Prior(
+        np.full(len(drawn), 1 / len(drawn), np.float32),
+        (centre + math.sqrt(1 - bandwidth**2) * (drawn - centre)).astype(np.float32),
+        (bandwidth * np.linalg.cholesky(covariance)).astype(np.float32)[None],
     )
 
 

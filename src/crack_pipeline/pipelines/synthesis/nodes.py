@@ -20,7 +20,7 @@ from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, rows_of, select
 from crack_pipeline.pipelines.synthesis.parameters import Generator, Sampling
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.learned_squares import fit_prior, normal_prior, rebuild_generator
+from crack_pipeline.training.learned_squares import fit_prior, kernel_prior, normal_prior, rebuild_generator
 
 if TYPE_CHECKING:
     from crack_pipeline.training.crops import Source
@@ -208,7 +208,10 @@ def fit_latent_prior(network_weights: Weights, train_pictures: Pictures, samplin
     else:
         images, masks, _ = train_pictures.take(_ENCODED, sampling.seed)
         means, deviations = encode(network, images, masks, plan)
-        prior = fit_prior(means, deviations, sampling.components, sampling.seed)
+        if sampling.prior == "mixture":
+            prior = fit_prior(means, deviations, sampling.components, sampling.seed)
+        else:
+            prior = kernel_prior(means, deviations, sampling.bandwidth, sampling.seed)
     tensors = {f"network.{name}": tensor for name, tensor in network_weights.tensors.items()}
     tensors |= {f"prior.{name}": torch.from_numpy(getattr(prior, name)) for name in ("weights", "means", "factors")}
     return Weights(tensors, {**network_weights.facts, "sampling": sampling.model_dump()})

@@ -47,12 +47,15 @@ class Sampling(_Strict):
     """What is drawn from the trained generator."""
 
     number: int = Field(500, ge=0, description="pictures written as a data set")
-    prior: Literal["normal", "mixture"] = Field(
-        "mixture",
-        description="from which latent vectors are drawn: the standard normal distribution, or a mixture of "
-        "Gaussians fitted to those of the training pictures",
+    prior: Literal["normal", "mixture", "kernel"] = Field(
+        "kernel",
+        description="from which latent vectors are drawn: the standard normal distribution, a mixture of Gaussians "
+        "fitted to those of the training pictures, or a Gaussian around each of them",
     )
     components: int = Field(10, ge=1, le=1000, description="of the mixture")
+    bandwidth: float = Field(
+        0.3, gt=0, le=1, description="of the kernel: 0 would be the training pictures, 1 is one Gaussian"
+    )
     seed: int = Field(0, ge=0)
 
 
