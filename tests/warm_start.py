@@ -57,4 +57,9 @@ def _run(name: str, arguments: tuple[str, ...], folder: str, surroundings: dict[
         os.dup2(output, stream)
     sys.path.insert(0, folder)
     sys.argv = [name, *arguments]
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except Exception:
+        # As the interpreter itself would: what multiprocessing prints in its place passes over the hook.
+        sys.excepthook(*sys.exc_info())
+        sys.exit(1)
