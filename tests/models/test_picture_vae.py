@@ -53,6 +53,12 @@ def test_latent_numbers_that_cannot_be_shared_out_are_refused():
         PictureVAE(32, latent=20)
 
 
+@pytest.mark.parametrize("base_channels", [5, 7, 24])
+def test_any_number_of_channels_will_do(base_channels):
+    network = PictureVAE(32, 1, True, base_channels=base_channels, latent=16)
+    assert network.decode(torch.randn(2, 16)).images.shape == (2, 1, 32, 32)
+
+
 @pytest.mark.parametrize("size", [8, 48, 100])
 def test_a_side_that_is_no_power_of_two_is_refused(size):
     with pytest.raises(ValueError, match=f"size is {size}; it must be a power of two"):

@@ -192,7 +192,7 @@ def _usual() -> tuple[float, ...]:
 
 def _normalised(channels: int) -> nn.GroupNorm:
     # Statistics of a batch would be others in training, where the latent vectors are noisy, than in use.
-    return nn.GroupNorm(max(1, channels // 4), channels)
+    return nn.GroupNorm(math.gcd(channels, max(1, channels // 4)), channels)
 
 
 class _Down(nn.Module):
