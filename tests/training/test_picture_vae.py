@@ -8,7 +8,7 @@ from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.crops import Crops
 from crack_pipeline.training.fit import fit
 from crack_pipeline.training.learned_squares import LearnedSquares, fit_prior, kernel_prior, normal_prior
-from crack_pipeline.training.picture_vae import PictureVAETraining
+from crack_pipeline.training.picture_vae import PictureVAETraining, shape_grain
 from crack_pipeline.training.synthetic import GeneratedSquares
 
 
@@ -159,3 +159,28 @@ def test_drawn_grain_is_as_strong_as_that_of_photographs(plan, tmp_path):
     left, right = (255 * drawn[..., part].std(dim=(2, 3)).mean() for part in (slice(2, 14), slice(18, 30)))
     assert 14 < left < 26, (left, right)
     assert right < 0.5 * left
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grain_gets_the_spectrum_of_the_photographs(channels):
+    torch.manual_seed(0)
+    network = PictureVAE(32, channels, False, base_channels=4, latent=16).eval()
+    for layer in (network.head, network.tone, network.scales, network.contrast):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    noise = torch.randn(128, channels, 32, 32)
+    # Blurred noise: next to nothing of the finest detail is left.
+    real = (0.5 + 0.1 * torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1)).clamp(0, 1)
+
+    def finest_share(pictures):
+        power = torch.fft.rfft2(pictures - pictures.mean(dim=(2, 3), keepdim=True)).abs().square().sum(dim=(0, 1))
+        return float(power[12:21, 12:].sum() / power.sum())
+
+    def drawn():
+        decoded = network.decode(network.encode(real)[0])
+        return network.grain(torch.randn(128, network.noise_values), decoded.log_scales).detach()
+
+    before = finest_share(drawn())
+    shape_grain(network, [real[:64], real[64:]])
+    assert finest_share(drawn()) < before / 3
+    assert float(drawn().std()) == pytest.approx(float(real.std()), rel=0.2)

@@ -79,6 +79,8 @@ class PictureVAE(nn.Module):
     ----------
     noise_values
         How many random numbers the decoder takes for one picture.
+    grain_filter
+        (S, S // 2 + 1): factor on each frequency of the grain, as of :func:`torch.fft.rfft2`; None without grain.
 
     Raises
     ------
@@ -121,6 +123,8 @@ class PictureVAE(nn.Module):
         self.head = nn.Conv2d(widths[0], _PATCH**2 * image_channels, 3, padding=1)
         self.scales = nn.Conv2d(widths[0], _BANDS * image_channels, 3, padding=1) if grainy else None
         self.size, self.noise_values = size, image_channels * size**2 * int(grainy)
+        self.grain_filter: Tensor | None
+        self.register_buffer("grain_filter", torch.ones(size, size // 2 + 1) if grainy else None)
 
     def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Give mean and log-variance, each (N, latent), of pictures (N, C, S, S) in [0, 1], the mask last."""
@@ -160,7 +164,7 @@ class PictureVAE(nn.Module):
         if self.scales is not None and self.contrast is not None:
             contrast = _spread(self.contrast(latent), self.size // _PATCH)
             log_scales = self._log_scales(self.scales(features) + contrast)
-        images = expected if noise is None or not log_scales else expected + self._grain(noise, log_scales)
+        images = expected if noise is None or not log_scales else expected + self.grain(noise, log_scales)
         return Decoded(images.clamp(0, 1), mask_logits, expected, log_scales)
 
     def _log_scales(self, found: Tensor) -> tuple[Tensor, ...]:
@@ -171,11 +175,13 @@ class PictureVAE(nn.Module):
             adaptive_avg_pool2d(one, side) for one, side in zip(others, sides, strict=True)
         )
 
-    def _grain(self, noise: Tensor, log_scales: tuple[Tensor, ...]) -> Tensor:
-        """Give each band of white noise the scale that it is to have."""
+    def grain(self, noise: Tensor, log_scales: tuple[Tensor, ...]) -> Tensor:
+        """Give each band of white noise (N, noise_values) the scale that it is to have: (N, C, S, S)."""
         *bands, rest = pyramid.split(noise.view(-1, self.image_channels, self.size, self.size), _BANDS)
         scaled = [band * (scale.exp() / usual) for band, scale, usual in zip(bands, log_scales, _usual(), strict=True)]
         grain = pyramid.join([*scaled, torch.zeros_like(rest)])
+        if self.grain_filter is not None:
+            grain = torch.fft.irfft2(torch.fft.rfft2(grain.float()) * self.grain_filter, s=(self.size, self.size))
         return grain if self.image_channels == 1 else torch.einsum("ij,nihw->njhw", _colours(grain), grain)
 
 

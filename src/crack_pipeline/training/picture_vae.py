@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,6 +17,8 @@ from crack_pipeline.training.fit import epoch_seed
 from crack_pipeline.training.vae import kl_divergence
 
 _LARGEST_GRADIENT = 1.0
+_LARGEST_FACTOR = 5.0
+"""By which any frequency of the grain is changed."""
 
 
 class PictureVAETraining(pl.LightningModule):
@@ -120,6 +123,48 @@ class PictureVAETraining(pl.LightningModule):
     def _note(self, stage: str, losses: dict[str, Tensor], number: int) -> None:
         metrics = {f"{stage}_{name}": value.detach() for name, value in losses.items()}
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=number)
+
+
+@torch.no_grad()
+def shape_grain(network: PictureVAE, pictures: Iterable[Tensor]) -> None:
+    """Give the grain the mean spectrum of what photographs have beyond the expected picture.
+
+    Noise of a band has all of its frequencies alike; a lens lets through few of the finest, and where a picture is
+    rougher than was expected of it, the mean over many still has to be right.
+
+    Parameters
+    ----------
+    network
+        A trained generator; its ``grain_filter`` is changed, if it has one.
+    pictures
+        Batches (n, C, S, S) or, with masks, (n, C + 1, S, S), in [0, 1], on the network's device.
+    """
+    if network.grain_filter is None:
+        return
+    network.grain_filter.fill_(1)
+    radius = _radii(network.size).to(network.grain_filter.device)
+    wanted, drawn = (torch.zeros(int(radius.max()) + 1, device=radius.device) for _ in range(2))
+    for real in pictures:
+        decoded = network.decode(network.encode(real)[0])
+        noise = torch.randn(len(real), network.noise_values, device=real.device)
+        wanted += _spectrum(real[:, : network.image_channels] - decoded.expected, radius)
+        drawn += _spectrum(network.grain(noise, decoded.log_scales), radius)
+    factors = (wanted / drawn.clamp_min(1e-12)).sqrt().clamp(1 / _LARGEST_FACTOR, _LARGEST_FACTOR)
+    network.grain_filter.copy_(factors[radius])
+
+
+def _radii(size: int) -> Tensor:
+    """Give the distance from 0 of each frequency of `torch.fft.rfft2`, rounded, (S, S // 2 + 1)."""
+    down, across = torch.fft.fftfreq(size, 1 / size), torch.fft.rfftfreq(size, 1 / size)
+    return torch.hypot(down[:, None], across).round().long()
+
+
+def _spectrum(pictures: Tensor, radius: Tensor) -> Tensor:
+    """Add up the power of pictures (n, C, S, S) in rings of equal frequency, their borders faded out."""
+    size = pictures.shape[-1]
+    window = torch.hann_window(size, device=pictures.device)
+    power = torch.fft.rfft2(pictures.float() * window * window[:, None]).abs().square().sum(dim=(0, 1))
+    return torch.zeros(int(radius.max()) + 1, device=power.device).index_add(0, radius.flatten(), power.flatten())
 
 
 def join(images: Tensor, masks: Tensor, with_masks: bool, device: torch.device) -> Tensor:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ENCODED = 4096
+_ENCODED, _SHAPING = 4096, 512
 _AT_ONCE = 16
 
 
@@ -190,6 +190,7 @@ def train_generator(
             "precision": plan.precision,
         },
     )
+    _shape_grain(network, train_pictures, generator, plan)
     learned_from = sorted(set(manifest.loc[manifest["row"].isin(train_pictures.rows), "photo_id"]))
     facts = {
         "network": options,
@@ -198,6 +199,19 @@ def train_generator(
         "learned_from": learned_from,
     }
     return Weights(network.state_dict(), facts), history
+
+
+def _shape_grain(network: PictureVAE, pictures: Pictures, generator: Generator, plan: Plan) -> None:
+    from crack_pipeline.training.batches import as_tensor
+    from crack_pipeline.training.picture_vae import join, shape_grain
+
+    # It draws noise, which must not hang on whether the training was interrupted.
+    torch.manual_seed(generator.seed)
+    source = pictures.source(generator.batch_size, -(-_SHAPING // generator.batch_size))
+    batches = (source.make(batch) for batch in source.draw(generator.seed))
+    network.to(plan.device).eval()
+    shape_grain(network, (join(as_tensor(x), torch.from_numpy(y), network.masks, plan.device) for x, y in batches))
+    network.cpu()
 
 
 def fit_latent_prior(network_weights: Weights, train_pictures: Pictures, sampling: Sampling, plan: Plan) -> Weights:
