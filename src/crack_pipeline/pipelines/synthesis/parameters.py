@@ -54,7 +54,7 @@ class Sampling(_Strict):
     )
     components: int = Field(10, ge=1, le=1000, description="of the mixture")
     bandwidth: float = Field(
-        0.3, gt=0, le=1, description="of the kernel: 0 would be the training pictures, 1 is one Gaussian"
+        0.3, gt=0, le=1, description="of the kernel: 0 would be the training pictures rebuilt, 1 is one Gaussian"
     )
     seed: int = Field(0, ge=0)
 
