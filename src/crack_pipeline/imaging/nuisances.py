@@ -20,6 +20,7 @@ from crack_pipeline.imaging.drawing import (
     check_image,
     fill_polygons,
     irregular_outlines,
+    multiplied,
 )
 from crack_pipeline.imaging.noise import fractal_noise, value_noise
 
@@ -73,7 +74,7 @@ def choose_nuisances(rng: np.random.Generator, difficulty: float = 0.5) -> Nuisa
 
 
 def draw_nuisances(image: Image, rng: np.random.Generator, style: NuisanceStyle | None = None) -> Image:
-    """Draw blots, seams, stains and shadows on a picture of concrete.
+    """Draw blots, seams, joints, stains and shadows on a picture of concrete.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def draw_nuisances(image: Image, rng: np.random.Generator, style: NuisanceStyle 
 
 
 def nuisance_light(shape: tuple[int, int], rng: np.random.Generator, style: NuisanceStyle, colour: bool) -> Field:
-    """Say how much light comes back from blots, seams, stains and shadows.
+    """Say how much light comes back from blots, seams, joints, stains and shadows.
 
     Parameters
     ----------
@@ -122,8 +123,7 @@ def nuisance_light(shape: tuple[int, int], rng: np.random.Generator, style: Nuis
     factor = np.ones(shape, np.float32)
     for _ in range(rng.poisson(style.seams)):
         factor *= _seam(shape, style.strength, rng)
-    # A draw of none would change all draws after it.
-    for _ in range(rng.poisson(style.joints) if style.joints else 0):
+    for _ in range(rng.poisson(style.joints)):
         factor *= _joint(shape, rng)
     blots = int(rng.poisson(style.blots))
     if blots:
@@ -134,8 +134,8 @@ def nuisance_light(shape: tuple[int, int], rng: np.random.Generator, style: Nuis
         weight, stain = _stain(shape, rng)
         channels = stain - 1 if colour else stain.mean(keepdims=True) - 1
         stained = cv2.merge([1 + weight * channel for channel in channels])
-        factor = stained * (factor[..., None] if factor.ndim < stained.ndim else factor)
-    return np.asarray(factor, np.float32)
+        factor = multiplied(factor, stained)
+    return factor
 
 
 _STAIN_COLOURS = np.array(

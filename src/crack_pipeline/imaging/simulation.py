@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from crack_pipeline.imaging.camera import decode, encode_jpeg
 from crack_pipeline.imaging.cracks import CrackStyle, choose_crack, crack_light, plan_crack, rasterise
-from crack_pipeline.imaging.drawing import soften
+from crack_pipeline.imaging.drawing import multiplied, soften, thrice
 from crack_pipeline.imaging.noise import nearly_normal
 from crack_pipeline.imaging.nuisances import choose_nuisances, nuisance_light
 
@@ -141,23 +141,11 @@ def simulate(
         sun = float(rng.uniform(-math.pi, math.pi))
         for _ in range(1 + rng.poisson(simulation.density - 1)):
             factor, drawn, tint = _draw(square, rng, simulation, difficulty, sun)
-            light = _times(light, _coloured(factor, tint) if colour else factor)
+            light = multiplied(light, _coloured(factor, tint) if colour else factor)
             depth *= factor
             mask |= drawn
     roughness = float(rng.uniform(0.2, 0.7)) if rng.random() < _ROUGH else 0.0
     return _photograph(square, light, roughness * (1 - depth), rng, traces), mask.astype(np.uint8)
-
-
-def _times(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Multiply (H, W) or (H, W, 3) by either."""
-    if one.ndim != other.ndim:
-        one, other = (field if field.ndim == 3 else _thrice(field) for field in (one, other))
-    return one * other
-
-
-def _thrice(field: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Repeat (H, W) for three channels; NumPy's broadcasting over so few is several times slower."""
-    return np.asarray(cv2.merge([field] * 3), np.float32)
 
 
 def _draw(
@@ -236,7 +224,7 @@ def _photograph(
     """Let a camera see light: ``rough``, (H, W), is the share of the texture that shallow ground gives back."""
     factor = soften(factor, traces.blur * float(rng.uniform(0.8, 1.25)))
     grey = factor if factor.ndim == 2 else factor[..., 1]
-    channels = _thrice if square.ndim == 3 else np.asarray
+    channels = thrice if square.ndim == 3 else np.asarray
     light = cv2.multiply(square, factor if factor.ndim == square.ndim else channels(factor), dtype=cv2.CV_32F)
     if rough.any():
         texture = cv2.subtract(square, soften(square.astype(np.float32), _COARSE), dtype=cv2.CV_32F)
