@@ -176,3 +176,13 @@ def test_the_kind_of_a_stack_is_known_and_the_wrong_one_is_said(tmp_path, grey):
     assert isinstance(open_stack(tmp_path), ImageStack)
     with pytest.raises(ValueError, match=r"holds images of one size.* set image.size to null"):
         PhotographStack(tmp_path)
+
+
+def test_a_stack_without_masks_gives_the_same_pixels_and_refuses_masks(rgb):
+    bare = pickle.loads(pickle.dumps(rgb.without_masks()))
+    rows, corners = np.array([0, 2]), np.array([[1, -2], [0, 0]])
+    assert np.array_equal(bare.cut(rows, corners, 6), rgb.crops(rows, corners, 6)[0])
+    for look in (lambda: bare.mask(0), lambda: bare.crops(rows, corners, 6)):
+        with pytest.raises(ValueError, match="holds no masks"):
+            look()
+    assert rgb.has_masks

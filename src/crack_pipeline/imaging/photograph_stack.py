@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -144,6 +145,38 @@ class PhotographStack(Stack):
         start, stop, (height, width) = self._place(row)
         return self._masks.span(start, stop).reshape(height, width)
 
+    def without_masks(self) -> PhotographStack:
+        """Give the same photographs as a stack that holds no masks: who is handed it cannot look at one."""
+        stack = copy.copy(self)
+        stack.has_masks, stack._masks = False, None
+        return stack
+
+    def cut(self, rows: NDArray[np.int64], corners: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+        """Cut squares out of photographs, as `crops` does, without their masks.
+
+        Returns
+        -------
+        ndarray of uint8
+            (n, size, size) or (n, size, size, 3), a copy.
+
+        Raises
+        ------
+        IndexError
+            If a row is not in the stack.
+        ValueError
+            If the arguments do not fit each other.
+        """
+        rows, corners = np.asarray(rows), np.asarray(corners)
+        if size < 1 or rows.ndim != 1 or corners.shape != (len(rows), 2):
+            raise ValueError(
+                f"crops need n rows, corners of (n, 2) and a size of at least 1 px, not rows of {rows.shape}, "
+                f"corners of {corners.shape} and {size} px"
+            )
+        images = np.empty((len(rows), size, size, *((self.channels,) if self.channels > 1 else ())), np.uint8)
+        for image, row, (y, x) in zip(images, rows.tolist(), corners.tolist(), strict=True):
+            _cut(self.photograph(row), y, x, image)
+        return images
+
     def crops(
         self, rows: NDArray[np.int64], corners: NDArray[np.int64], size: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -173,17 +206,10 @@ class PhotographStack(Stack):
         ValueError
             If no masks are stored, or the arguments do not fit each other.
         """
-        rows, corners = np.asarray(rows), np.asarray(corners)
-        if size < 1 or rows.ndim != 1 or corners.shape != (len(rows), 2):
-            raise ValueError(
-                f"crops need n rows, corners of (n, 2) and a size of at least 1 px, not rows of {rows.shape}, "
-                f"corners of {corners.shape} and {size} px"
-            )
-        images = np.empty((len(rows), size, size, *((self.channels,) if self.channels > 1 else ())), np.uint8)
-        masks = np.empty((len(rows), size, size), np.uint8)
-        for image, mask, row, (y, x) in zip(images, masks, rows.tolist(), corners.tolist(), strict=True):
-            _cut(self.photograph(row), y, x, image)
-            _cut_mask(self.mask(row), y, x, mask)
+        images = self.cut(rows, corners, size)
+        masks = np.empty((len(images), size, size), np.uint8)
+        for mask, row, (y, x) in zip(masks, np.asarray(rows).tolist(), np.asarray(corners).tolist(), strict=True):
+            cut_mask(self.mask(row), y, x, mask)
         return images, masks
 
     def _place(self, row: int) -> tuple[int, int, tuple[int, int]]:
@@ -221,7 +247,8 @@ def _cut(photograph: NDArray[np.uint8], y: int, x: int, into: NDArray[np.uint8])
         into[run.to] = across[run.start - top : run.stop - top][:: run.step]
 
 
-def _cut_mask(mask: NDArray[np.uint8], y: int, x: int, into: NDArray[np.uint8]) -> None:
+def cut_mask(mask: NDArray[np.uint8], y: int, x: int, into: NDArray[np.uint8]) -> None:
+    """Cut a square out of a mask (H, W), into an array (S, S): `IGNORED` beyond the border."""
     size = len(into)
     top, left = max(y, 0), max(x, 0)
     inside = mask[top : max(y + size, 0), left : max(x + size, 0)]

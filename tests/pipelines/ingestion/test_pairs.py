@@ -130,6 +130,34 @@ def test_photographs_of_all_sizes_are_stored_as_they_are(workspace, tmp_path):
     assert without.photographs.channels == 1
 
 
+def test_a_crack_without_a_mask_is_ignored_everywhere_where_masks_are_kept_as_given(workspace, tmp_path):
+    files = {
+        "Positive/drawn.png": picture(0), "masks/Positive/drawn.png": marks(3),
+        "Positive/none.png": picture(1),
+        "Negative/none.png": picture(2),
+    }  # fmt: skip
+    root = write(tmp_path / "root", files)
+    done = workspace.ingest(root, parameters={"image": {**OWN_SIZE, "masks": "where_given"}})
+    manifest = done.manifest.set_index("path")
+    assert manifest["crack_pixels"].isna().to_dict() == {
+        name: name == "Positive/none.png" for name in files if "masks" not in name
+    }
+    masks = {path: done.photographs.mask(row) for path, row in manifest["row"].items()}
+    assert (masks["Positive/none.png"] == IGNORED).all()
+    assert (masks["Negative/none.png"] == BACKGROUND).all()
+    assert (masks["Positive/drawn.png"] == CRACK).sum() == manifest.loc["Positive/drawn.png", "crack_pixels"] == 64
+    assert done.quarantine.empty
+
+
+def test_photographs_stay_whole_where_no_tiles_are_wanted(workspace, tmp_path):
+    presets = {"mine": {
+        "label_from": "mask", "parts": [{"images": "images", "masks": "masks"}], "tiling": {"size": 32},
+    }}  # fmt: skip
+    root = write(tmp_path / "root", {"images/a.png": picture(0), "masks/a.png": marks(*range(8))})
+    done = workspace.ingest(root, "mine", {"image": {**OWN_SIZE, "tiles": False}, "presets": presets})
+    assert done.manifest[["width", "height", "label", "crack_pixels"]].to_numpy().tolist() == [[64, 64, "crack", 512]]
+
+
 def test_tiles_become_photographs_with_masks(workspace, tmp_path):
     pixels = np.zeros((256, 300), np.uint8)
     pixels[10:40, 10:40] = 255

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from crack_pipeline.imaging import near_duplicates, tiling
 from crack_pipeline.imaging.decoding import Mode, Undecodable, decode, header_size, is_turned, prepare
-from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED, PhotographChunk
+from crack_pipeline.imaging.photograph_stack import BACKGROUND, CRACK, IGNORED, PhotographChunk
 from crack_pipeline.imaging.stack import ImageChunk
 from crack_pipeline.pipelines.ingestion.listing import MASK, NO_MASK, REJECTED, UNMARKED, Source
 from crack_pipeline.pipelines.ingestion.masks import MASK_VALUES, check_mask, read_mask
@@ -135,14 +135,17 @@ def develop(
     Undecodable
         If the photograph or its mask cannot be used.
     """
-    if image.masks and mask is None and label != "normal":
+    if not image.tiles:
+        preset = preset.model_copy(update={"tiling": None})
+    if image.masks and mask is None and label != "normal" and not (label and image.masks == "where_given"):
         if label is None:
             raise Undecodable(NO_MASK, "no mask, and no label either")
         raise Undecodable(UNMARKED, f"its folder says {label}, and no mask says where")
     photo_id, pixels = _opened(data, image.mode, reading)
     height, width = pixels.shape[:2]
     meaning = _mask(mask, (height, width), label, preset=preset, image=image, reading=reading)
-    crack_pixels = int(np.count_nonzero(meaning == CRACK)) if meaning is not None else None
+    known = meaning is not None and not (mask is None and label == "crack")
+    crack_pixels = int(np.count_nonzero(meaning == CRACK)) if known else None
     if preset.label_from == "mask" and crack_pixels is not None:
         label = "crack" if crack_pixels else "normal"
     thumbnail = prepare(pixels, near_duplicates.THUMBNAIL_SIZE, "grey")
@@ -268,14 +271,14 @@ def _mask(
 ) -> NDArray[np.uint8] | None:
     """Say what is known of every pixel; None if there is no mask and none is needed."""
     if data is None:
-        return np.zeros(shape, np.uint8) if image.masks else None
+        return np.full(shape, IGNORED if label == "crack" else BACKGROUND, np.uint8) if image.masks else None
     try:
         mask = read_mask(data, shape, preset.mask_values, reading)
     except Undecodable as why:
         if why.kind == MASK_VALUES and preset.label_from == "folder" and not image.masks:
             return None  # the folder gives the label, so that nothing depends on what the values mean
         raise
-    check_mask(mask, label, preset, stored=image.masks)
+    check_mask(mask, label, preset, stored=bool(image.masks))
     return mask
 
 

@@ -29,8 +29,13 @@ class Image(Strict):
         description="scale every photograph or tile to the size (by area); false quarantines those that "
         "are not of that size already",
     )
-    masks: bool = Field(
-        False, description="store the mask of every picture, too, and quarantine what has none or a doubtful one"
+    masks: bool | Literal["where_given"] = Field(
+        False,
+        description="store the mask of every picture, too, and quarantine what has none or a doubtful one; "
+        "where_given: a photograph that has none, and whose folder says crack, is ignored in every pixel",
+    )
+    tiles: bool = Field(
+        True, description="cut photographs into tiles where the preset says so; false keeps every photograph whole"
     )
 
     @model_validator(mode="after")

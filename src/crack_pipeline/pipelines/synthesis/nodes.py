@@ -99,7 +99,7 @@ def choose_pictures(
                     f"{generator.size} px that are to be made: lower synthesis.generator.size"
                 )
             rows = large
-        chosen.append(Pictures(images, rows, generator.size, image.masks))
+        chosen.append(Pictures(images, rows, generator.size, bool(image.masks)))
     return chosen[0], chosen[1], chosen[2]
 
 
