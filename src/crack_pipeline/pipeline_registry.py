@@ -12,6 +12,7 @@ from crack_pipeline.pipelines import (
     synthesis,
     synthesis_gain,
     synthesis_simulated,
+    weak_segmentation,
 )
 
 
@@ -35,4 +36,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "label_free": label_free.create_pipeline(),
         "label_free_predict": label_free.create_predict_pipeline(),
         "label_free_evaluate": label_free.create_evaluate_pipeline(),
+        "weak_segmentation": weak_segmentation.create_pipeline(),
+        "weak_segmentation_predict": weak_segmentation.create_predict_pipeline(),
+        "weak_segmentation_evaluate": weak_segmentation.create_evaluate_pipeline(),
     }

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, TypeA
 from torch import Tensor, nn
 
 from crack_pipeline.models import weight_matching
+from crack_pipeline.models.activation_maps import ActivationMaps
 from crack_pipeline.models.any_size import AnySize
 from crack_pipeline.models.encoder_segmenter import Decoder, EncoderSegmenter, check_encoder, timm
 from crack_pipeline.models.unet import Activation, Initialisation, Normalisation, UNet, Upsampling
@@ -98,11 +99,24 @@ class EncoderOptions(_Options):
         )
 
 
-SegmenterOptions = Annotated[UNetOptions | EncoderOptions, Field(discriminator="name")]
-_ADAPTER: TypeAdapter[UNetOptions | EncoderOptions] = TypeAdapter(SegmenterOptions)
+class ClassifierOptions(_Options):
+    """A classifier whose logit is the mean of those of places: where it looks is a coarse map."""
+
+    name: Literal["classifier"] = "classifier"
+    widths: tuple[PositiveInt, ...] = Field(
+        default=(32, 64, 128, 128), min_length=1, description="channels of its levels, each half as large as the last"
+    )
+
+    def build(self) -> ActivationMaps:
+        """Create the network with random weights."""
+        return ActivationMaps(self.in_channels, self.widths)
 
 
-def create_segmenter(options: Mapping[str, Any] | UNetOptions | EncoderOptions) -> AnySize:
+SegmenterOptions = Annotated[UNetOptions | EncoderOptions | ClassifierOptions, Field(discriminator="name")]
+_ADAPTER: TypeAdapter[UNetOptions | EncoderOptions | ClassifierOptions] = TypeAdapter(SegmenterOptions)
+
+
+def create_segmenter(options: Mapping[str, Any] | UNetOptions | EncoderOptions | ClassifierOptions) -> AnySize:
     """Create a segmenter with random weights. Nothing is downloaded.
 
     Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -61,6 +61,25 @@ class Synthetic(BaseModel):
         return self
 
 
+class Photographs(Protocol):
+    """What is needed of photographs with masks."""
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Height and width of each photograph in px, (N, 2)."""
+
+    def photograph(self, row: int) -> NDArray[np.uint8]:
+        """Give one photograph."""
+
+    def mask(self, row: int) -> NDArray[np.uint8]:
+        """Give one mask, (H, W): 0 background, 1 crack, 2 ignored."""
+
+    def crops(
+        self, rows: NDArray[np.int64], corners: NDArray[np.int64], size: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Cut squares out of some photographs and their masks."""
+
+
 class Admixture(NamedTuple):
     """What is mixed into a training."""
 
@@ -114,15 +133,31 @@ def simulated_squares(
     ValueError
         If there is no square of that size without a crack, or cracks would be wider than it.
     """
+    require_roles(manifest, partition, (role,))
+    rows = rows_of(select(manifest, partition, [role]))
+    return squares_in(images, rows, simulation, role=role, size=size, seed=seed, sound=sound, called=called)
+
+
+def squares_in(
+    images: Photographs,
+    rows: NDArray[np.int64],
+    simulation: Simulation,
+    *,
+    role: str,
+    size: int,
+    seed: int,
+    sound: bool = True,
+    margin: int = 8,
+    called: str = "the crop",
+) -> SimulatedSquares:
+    """Find squares in some photographs, ``margin`` px from any crack; otherwise as :func:`simulated_squares`."""
     widest = simulation.width_px[1]
     if widest > size / 2:
         raise ValueError(
             f"cracks would be up to {widest:g} px wide, more than half of a square of {size} px: lower the width, or "
             "take larger squares"
         )
-    require_roles(manifest, partition, (role,))
-    rows = rows_of(select(manifest, partition, [role]))
-    places = find_places(images, rows.tolist(), size, sound=sound, seed=seed)
+    places = find_places(images, rows.tolist(), size, sound=sound, margin=margin, seed=seed)
     if not len(places.rows):
         largest = int(images.sizes[rows].min(axis=1).max())
         if largest < size:
@@ -207,7 +242,7 @@ def _measure(
     return traces
 
 
-def _clearest(images: PhotographStack, row: int, places: Places, size: int) -> NDArray[np.uint8]:
+def _clearest(images: Photographs, row: int, places: Places, size: int) -> NDArray[np.uint8]:
     """Cut, of some places of a photograph, the one with the most contrast: nothing beside them may be looked at."""
     photograph = images.photograph(row)
     corners = places.corners[places.rows == row]

@@ -101,10 +101,14 @@ class SegmentationTraining(pl.LightningModule):
         """Make the epoch's randomness depend on nothing but seed and epoch."""
         torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
 
+    def remember(self, images: Tensor) -> None:
+        """Keep some of an epoch's images as they are, (n, C, S, S) uint8, to settle normalisations with."""
+        if sum(plain[:, 0].numel() for plain in self._plain) < _SETTLING_PIXELS:
+            self._plain.append(images)
+
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Give the loss of one batch: uint8 images (n, C, S, S) and masks (n, S, S)."""
-        if sum(plain[:, 0].numel() for plain in self._plain) < _SETTLING_PIXELS:
-            self._plain.append(batch[0])
+        self.remember(batch[0])
         images, masks = normalise(batch[0], self.device), batch[1].to(self.device)
         with torch.autocast(self.device.type, enabled=False):
             images, masks = augment(images, masks, self.augmentation)

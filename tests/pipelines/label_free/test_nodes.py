@@ -1,10 +1,8 @@
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from crack_pipeline.datasets import ImageStackDataset
-from crack_pipeline.imaging.photograph_stack import CRACK, PhotographChunk
+from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.imaging.simulation import Simulation
 from crack_pipeline.models.picture_vae import PictureVAE
 from crack_pipeline.models.weights import Weights
@@ -16,6 +14,7 @@ from crack_pipeline.pipelines.simulating import NOTHING, Synthetic, share_beside
 from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.learned_squares import normal_prior
 from crack_pipeline.training.segmenting import Tiles
+from stacks import prepare
 
 IMAGE = Image(size=None, mode="rgb", masks=True)
 TILES = Tiles(size=128, halo=8, blend=2)
@@ -38,34 +37,6 @@ class Nothing:
 
     def fetch(self, encoder, weights):
         raise AssertionError("nothing is to be fetched")
-
-
-def prepare(folder, photographs, roles):
-    """Stack, manifest and partition of photographs with masks."""
-    images, masks = map(list, zip(*photographs, strict=True))
-    ids = [f"{number:02d}" for number in range(len(images))]
-    heights, widths = zip(*(mask.shape for mask in masks), strict=True)
-    about = {"label": "crack", "path": ids, "width": widths, "height": heights}
-    index = pd.DataFrame(
-        {"image_id": ids, "photo_id": ids, "photo": range(len(ids)), **about, "crack_pixels": [0] * len(ids)}
-    )
-    photos = pd.DataFrame({"photo_id": ids, "mask_path": "", "source": "", **about})
-    dataset = ImageStackDataset(filepath=str(folder / "images"))
-    dataset.save(
-        PhotographChunk(
-            fingerprints=np.zeros((len(ids), 1), np.uint8),
-            index=index,
-            photos=photos,
-            rejected=pd.DataFrame({"path": [], "kind": [], "reason": []}, dtype=str),
-            number=0,
-            last=True,
-            photographs=images,
-            masks=masks,
-            channels=3,
-        )
-    )
-    manifest = index.assign(group=ids, row=range(len(ids)), source="", mask_path="")
-    return dataset.load(), manifest, pd.DataFrame({"image_id": ids, "group": ids, "role": roles})
 
 
 def photograph(seed, mark=None, size=(96, 112)):

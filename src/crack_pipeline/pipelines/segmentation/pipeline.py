@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
@@ -124,16 +125,9 @@ def tested() -> list[Node]:
     ]
 
 
-def create_evaluate_pipeline(model: str = "segmentation", **_: Any) -> Pipeline:
-    """Take other photographs with masks and a trained segmenter; give metrics of the set ``evaluation``.
-
-    Parameters
-    ----------
-    model
-        The pipeline that trained the segmenter.
-    """
-    name = f"{model}_evaluate"
-    nodes = [
+def evaluated() -> list[Node]:
+    """Measure a trained segmenter on photographs of another root, and show what it does."""
+    return [
         Node(resolve_plan, COMPUTE, "plan", name="resolve_plan"),
         Node(read_preparation, "segmenter", "preparation", name="read_preparation"),
         Node(count_new, ["segmenter", "images", "manifest", TILES, "plan"], "pixel_counts", name="count_photographs"),
@@ -144,7 +138,20 @@ def create_evaluate_pipeline(model: str = "segmentation", **_: Any) -> Pipeline:
         *_figures(),
         Node(summarise_evaluation, ["evaluation", "widths", "quarantine"], "summary", name="summarise"),
     ]
-    return ingestion.create_pipeline(name, partitioned=False, image="preparation") + _with_segmenter(nodes, name, model)
+
+
+def create_evaluate_pipeline(model: str = "segmentation", **_: Any) -> Pipeline:
+    """Take other photographs with masks and a trained segmenter; give metrics of the set ``evaluation``.
+
+    Parameters
+    ----------
+    model
+        The pipeline that trained the segmenter.
+    """
+    name = f"{model}_evaluate"
+    return ingestion.create_pipeline(name, partitioned=False, image="preparation") + with_segmenter(
+        evaluated(), name, model
+    )
 
 
 def create_predict_pipeline(model: str = "segmentation", **_: Any) -> Pipeline:
@@ -179,7 +186,7 @@ def create_predict_pipeline(model: str = "segmentation", **_: Any) -> Pipeline:
             name="summarise",
         ),
     ]
-    return _with_segmenter(nodes, name, model)
+    return with_segmenter(nodes, name, model)
 
 
 def _figures() -> list[Node]:
@@ -200,9 +207,23 @@ def _figures() -> list[Node]:
     ]
 
 
-def _with_segmenter(nodes: list[Node], name: str, model: str) -> Pipeline:
-    """Place nodes under a name of their own, with the segmenter and the settings of the pipeline that trained it."""
+def with_segmenter(nodes: list[Node], name: str, model: str, inputs: Mapping[str, str] | None = None) -> Pipeline:
+    """Place nodes under a name of their own, with the segmenter and the settings of the pipeline that trained it.
+
+    Parameters
+    ----------
+    nodes
+        What is done.
+    name
+        Theirs.
+    model
+        The pipeline that trained the segmenter.
+    inputs
+        Further datasets of other pipelines, by their names in the nodes.
+    """
     used = set().union(*(node.inputs for node in nodes))
     parameters = {shared: shared for shared in _SHARED if shared in used}
     parameters |= {ours: ours.replace(":", f":{model}.") for ours in _OF_MODEL if ours in used}
-    return Pipeline(nodes, namespace=name, inputs={"segmenter": f"{model}.segmenter"}, parameters=parameters)
+    return Pipeline(
+        nodes, namespace=name, inputs={"segmenter": f"{model}.segmenter", **(inputs or {})}, parameters=parameters
+    )

@@ -32,6 +32,14 @@ logger = logging.getLogger(__name__)
 _FEW_STEPS = 200
 
 
+class Sized(Protocol):
+    """Photographs whose sizes are known."""
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Height and width of each photograph in px, (N, 2)."""
+
+
 class Pretrained(Protocol):
     """Where the weights of encoders come from."""
 
@@ -298,6 +306,7 @@ def learn(
     checkpoints: Path,
     *,
     identity: Mapping[str, Any] | None = None,
+    best: bool = True,
     callbacks: Sequence[Any] = (),
 ) -> tuple[Weights, pd.DataFrame]:
     """Train the network on squares, wherever they come from.
@@ -310,6 +319,8 @@ def learn(
         As for :func:`train_segmenter`.
     identity
         What else decides whether an interrupted training may go on.
+    best
+        Whether the epoch with the highest Dice on the squares for validation is taken; otherwise the last one.
 
     Returns
     -------
@@ -363,7 +374,7 @@ def learn(
             "precision": plan.precision,
             **(identity or {}),
         },
-        watch=Watch("validation_dice", "max", training.patience),
+        watch=Watch("validation_dice", "max", training.patience) if best else None,
         callbacks=callbacks,
     )
     facts = {**initial_weights.facts, "data": dict(data_fingerprint)}
@@ -455,7 +466,7 @@ def _masks(images: PhotographStack, manifest: pd.DataFrame) -> Iterator[bytes]:
         yield np.ascontiguousarray(images.mask(int(row))).tobytes()
 
 
-def crop_side(images: PhotographStack, rows: np.ndarray, wanted: int, stride: int, *, inside: bool = False) -> int:
+def crop_side(images: Sized, rows: np.ndarray, wanted: int, stride: int, *, inside: bool = False) -> int:
     """Give the side of a crop: as asked for, unless most photographs are smaller; a multiple of the stride.
 
     Where it is not, it is made so by adding pixels, which are reflected at a border, with ``inside`` by leaving some

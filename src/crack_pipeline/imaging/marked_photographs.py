@@ -1,0 +1,66 @@
+"""Photographs with masks that nobody drew: from labels of squares, or from what a network believes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crack_pipeline.imaging.photograph_stack import IGNORED, PhotographStack, cut_mask
+
+_LEVEL = 1
+
+
+class MarkedPhotographs:
+    """Photographs of a stack with other masks than its own, kept compressed in memory.
+
+    Parameters
+    ----------
+    photographs
+        The stack; its own masks cannot be reached from here.
+    masks
+        Row in the stack and mask, (H, W) uint8: 0 background, 1 crack, 2 ignored. A photograph that is not named is
+        ignored in every pixel.
+
+    Raises
+    ------
+    ValueError
+        If a mask is not of the size of its photograph.
+    """
+
+    def __init__(self, photographs: PhotographStack, masks: Iterable[tuple[int, NDArray[np.uint8]]]) -> None:
+        self._photographs = photographs.without_masks()
+        self._masks: Mapping[int, bytes] = {row: self._compressed(row, mask) for row, mask in masks}
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Height and width of every photograph of the stack in px, (N, 2)."""
+        return self._photographs.sizes
+
+    def photograph(self, row: int) -> NDArray[np.uint8]:
+        """Give one photograph, (H, W) or (H, W, 3)."""
+        return self._photographs.photograph(row)
+
+    def mask(self, row: int) -> NDArray[np.uint8]:
+        """Give one mask, (H, W): 0 background, 1 crack, 2 ignored."""
+        height, width = self.sizes[row].tolist()
+        if row not in self._masks:
+            return np.full((height, width), IGNORED, np.uint8)
+        return np.frombuffer(zlib.decompress(self._masks[row]), np.uint8).reshape(height, width)
+
+    def crops(
+        self, rows: NDArray[np.int64], corners: NDArray[np.int64], size: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Cut squares, as :meth:`crack_pipeline.imaging.photograph_stack.PhotographStack.crops` does."""
+        images = self._photographs.cut(rows, corners, size)
+        masks = np.empty((len(images), size, size), np.uint8)
+        for mask, row, (y, x) in zip(masks, rows.tolist(), corners.tolist(), strict=True):
+            cut_mask(self.mask(row), y, x, mask)
+        return images, masks
+
+    def _compressed(self, row: int, mask: NDArray[np.uint8]) -> bytes:
+        if mask.shape != tuple(self.sizes[row]) or mask.dtype != np.uint8:
+            raise ValueError(f"photograph {row} is {tuple(self.sizes[row])}, its mask {mask.dtype} {mask.shape}")
+        return zlib.compress(mask.tobytes(), _LEVEL)

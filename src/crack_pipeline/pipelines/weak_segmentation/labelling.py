@@ -1,0 +1,151 @@
+"""Nodes that take from photographs, and from their masks, no more than labels of squares."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from crack_pipeline.imaging import tiling
+from crack_pipeline.imaging.labelled_squares import LabelledSquares
+from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED, PhotographStack
+from crack_pipeline.pipelines.ingestion.parameters import Dataset, Presets, Tiling
+from crack_pipeline.pipelines.steps import check_same_run, require_roles, select
+from crack_pipeline.pipelines.weak_segmentation.parameters import Squares
+
+logger = logging.getLogger(__name__)
+
+Cut = tuple[NDArray[np.int64], NDArray[np.bool_]]
+"""Boxes (n, 4) and labels (n,) of one photograph."""
+
+
+def label_squares(
+    images: PhotographStack,
+    manifest: pd.DataFrame,
+    partition: pd.DataFrame,
+    squares: Squares,
+    dataset: Dataset,
+    presets: Presets,
+) -> tuple[LabelledSquares, LabelledSquares]:
+    """Give the squares of the roles ``train`` and ``validation``, with their labels and without their masks.
+
+    Parameters
+    ----------
+    images, manifest, partition
+        Photographs, with the masks that there are.
+    squares
+        How they are cut, and how many there must be.
+    dataset, presets
+        Say whether folders or masks give the labels.
+
+    Returns
+    -------
+    tuple of LabelledSquares
+        To learn from, and to validate on.
+
+    Raises
+    ------
+    ValueError
+        If a role has no photographs, or too few squares of a label to learn anything from.
+    """
+    check_same_run(images, manifest)
+    require_roles(manifest, partition, ("train", "validation"))
+    preset = presets.named(dataset)
+    whole = preset.label_from != "mask"
+    found = {}
+    for role, least in (("train", squares.least), ("validation", 1)):
+        table = _draw(select(manifest, partition, [role]), squares)
+        cuts = [
+            _whole(images, row, label) if whole else _cut(images, row, preset.tiling or squares.tiling)
+            for row, label in zip(table["row"].tolist(), table["label"].tolist(), strict=True)
+        ]
+        labelled = _join(images, table, cuts, squares)
+        _check(labelled, role, least, whole=whole)
+        found[role] = labelled
+    return found["train"], found["validation"]
+
+
+def fingerprint_labels(train_squares: LabelledSquares, validation_squares: LabelledSquares) -> dict[str, Any]:
+    """Identify what is learned from: any other photograph, square or label gives another fingerprint.
+
+    Returns
+    -------
+    dict
+        ``fingerprint`` (hex), ``images`` (photographs) and ``roles``: squares per role and label.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    roles: dict[str, int] = {}
+    photographs = 0
+    for role, squares in (("train", train_squares), ("validation", validation_squares)):
+        digest.update("\n".join([role, *squares.photo_ids]).encode())
+        for array in (squares.rows, squares.boxes, squares.cracked):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        photographs += len(squares.photo_ids)
+        for kind, number in (("cracked", squares.cracked.sum()), ("sound", (~squares.cracked).sum())):
+            roles[f"{role} squares {kind}"] = int(number)
+    return {"fingerprint": digest.hexdigest(), "images": photographs, "roles": roles}
+
+
+def _draw(table: pd.DataFrame, squares: Squares) -> pd.DataFrame:
+    """Leave so many photographs, half of either label as far as there are so many, in the order of the stack."""
+    if len(table) <= squares.most:
+        return table
+    order = np.random.default_rng([squares.seed, 1]).permutation(len(table))
+    label = table["label"].to_numpy()[order] == "crack"
+    rank = np.where(label, np.cumsum(label), np.cumsum(~label))
+    return table.iloc[np.sort(order[np.argsort(rank, kind="stable")][: squares.most])].reset_index(drop=True)
+
+
+def _whole(images: PhotographStack, row: int, label: str) -> Cut:
+    height, width = images.sizes[row].tolist()
+    return np.array([[0, 0, height, width]], np.int64), np.array([label == "crack"])
+
+
+def _cut(images: PhotographStack, row: int, cutting: Tiling) -> Cut:
+    """Cut squares, and take from the mask whether each is cracked; doubtful ones are left out."""
+    mask, size = images.mask(row), cutting.size
+    corners = tiling.grid(mask.shape[0], mask.shape[1], size, cutting.stride, cover=cutting.cover)
+    crack = mask == CRACK
+    inside = tiling.count(crack, corners, size)
+    around = tiling.count(crack, corners, size, cutting.margin)
+    unknown = tiling.count(mask == IGNORED, corners, size) > cutting.max_ignored_share * size**2
+    keep = ~unknown & ((around == 0) | (inside >= cutting.min_crack_pixels))
+    return np.column_stack([corners, np.full_like(corners, size)])[keep], inside[keep] > 0
+
+
+def _join(images: PhotographStack, table: pd.DataFrame, cuts: list[Cut], squares: Squares) -> LabelledSquares:
+    numbers = [len(labels) for _, labels in cuts]
+    cracked = np.concatenate([np.empty(0, np.bool_), *(labels for _, labels in cuts)])
+    if squares.wrong:
+        drawn = np.random.default_rng([squares.seed, 2]).permutation(len(cracked))
+        cracked[drawn[: round(squares.wrong * len(cracked))]] ^= True
+    return LabelledSquares(
+        images.without_masks(),
+        np.repeat(table["row"].to_numpy(np.int64), numbers),
+        np.concatenate([np.empty((0, 4), np.int64), *(boxes for boxes, _ in cuts)]),
+        cracked,
+        tuple(sorted(set(table["photo_id"]))),
+    )
+
+
+def _check(labelled: LabelledSquares, role: str, least: int, *, whole: bool) -> None:
+    what = "photographs" if whole else "squares"
+    for kind, number in (("with", labelled.cracked.sum()), ("without", (~labelled.cracked).sum())):
+        if number < least:
+            needed = f"; weak_segmentation.squares.least asks for {least:,}" if least > 1 else ""
+            raise ValueError(
+                f"the role {role} has {number:,} {what} {kind} a crack{needed}: labels can only teach what a crack is "
+                f"where there are enough {what} of both kinds; add photographs {kind} cracks"
+                + (", or change the partition" if role == "validation" else "")
+            )
+    logger.info(
+        "%s: %s %s with a crack and %s without one",
+        role,
+        f"{labelled.cracked.sum():,}",
+        what,
+        f"{(~labelled.cracked).sum():,}",
+    )

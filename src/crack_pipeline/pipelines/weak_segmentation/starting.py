@@ -1,0 +1,231 @@
+"""Nodes that train the first network: from labels of squares, or from simulated cracks."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from crack_pipeline.imaging.labelled_squares import LabelledSquares
+from crack_pipeline.imaging.marked_photographs import MarkedPhotographs
+from crack_pipeline.imaging.simulated_squares import SimulatedSquares
+from crack_pipeline.imaging.simulation import Simulation
+from crack_pipeline.models.segmenters import ClassifierOptions
+from crack_pipeline.models.weights import Weights
+from crack_pipeline.pipelines.ingestion.parameters import Image
+from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Training
+from crack_pipeline.pipelines.segmentation.training import Pretrained, create_network, learn_simulated, rebuild
+from crack_pipeline.pipelines.simulating import squares_in
+from crack_pipeline.pipelines.weak_segmentation.parameters import Labels, SelfTraining, Start, Way
+from crack_pipeline.training.compute import Plan
+from crack_pipeline.training.segmenting import Tiles
+
+logger = logging.getLogger(__name__)
+
+_LARGEST = 256
+
+
+def start_of(way: Way, self_training: SelfTraining) -> Start:
+    """Give where a way begins."""
+    return self_training.start if way.root == "self_training" else way.root
+
+
+def create_networks(
+    image: Image,
+    network: Network,
+    encoder_weights: EncoderWeights,
+    training: Training,
+    labels: Labels,
+    pretrained: Pretrained,
+    tiles: Tiles,
+) -> tuple[Weights, Weights]:
+    """Create the segmenter, and the classifier of the way ``maps``, before any photograph is read.
+
+    Returns
+    -------
+    tuple of Weights
+        Both with random weights; ValueError as :func:`crack_pipeline.pipelines.segmentation.training.create_network`.
+    """
+    segmenter = create_network(image, network, encoder_weights, training, pretrained, tiles)
+    options = ClassifierOptions(in_channels=1 if image.mode == "grey" else 3, widths=labels.widths)
+    torch.manual_seed(labels.seed)
+    facts = {"network": options.model_dump(mode="json"), "encoder_weights": "none", "image": image.model_dump()}
+    return segmenter, Weights(options.build().state_dict(), facts)
+
+
+def find_sound_concrete(
+    train_squares: LabelledSquares, validation_squares: LabelledSquares, simulation: Simulation, start: Training
+) -> tuple[SimulatedSquares, SimulatedSquares]:
+    """Find squares of sound concrete where labels say that there is no crack.
+
+    Returns
+    -------
+    tuple of SimulatedSquares
+        Of the roles ``train`` and ``validation``: cracks are simulated on them when they are asked for.
+
+    Raises
+    ------
+    ValueError
+        If there are none of that size.
+    """
+    train, validation = (
+        squares_in(
+            MarkedPhotographs(
+                squares.photographs, ((row, squares.label_mask(row)) for row in squares.photograph_rows.tolist())
+            ),
+            squares.photograph_rows,
+            simulation,
+            role=role,
+            size=start.crop,
+            seed=start.seed,
+            margin=0,
+            called="weak_segmentation.start.crop",
+        )
+        for role, squares in (("train", train_squares), ("validation", validation_squares))
+    )
+    return train, validation
+
+
+def learn_start(
+    train_squares: LabelledSquares,
+    validation_squares: LabelledSquares,
+    sound_train: SimulatedSquares,
+    sound_validation: SimulatedSquares,
+    data_fingerprint: Mapping[str, Any],
+    initial_weights: Weights,
+    initial_classifier: Weights,
+    label_free: Callable[[], Weights],
+    way: Way,
+    self_training: SelfTraining,
+    labels: Labels,
+    start: Training,
+    plan: Plan,
+    checkpoints: Path,
+) -> tuple[Weights, pd.DataFrame]:
+    """Train the first network, or load it.
+
+    Parameters
+    ----------
+    train_squares, validation_squares
+        Squares with labels.
+    sound_train, sound_validation
+        Those without a crack, to simulate some on.
+    data_fingerprint
+        Decides, with the parameters, whether an interrupted training may go on.
+    initial_weights, initial_classifier
+        Of the segmenter, and of the classifier.
+    label_free
+        Loads the newest segmenter of the pipeline ``label_free``.
+    way, self_training
+        Say which.
+    labels, start
+        How it learns from labels, and from simulated cracks.
+    plan, checkpoints
+        Compute plan, and folder for checkpoints.
+
+    Returns
+    -------
+    Weights
+        Its ``facts["minutes"]`` say how long this took.
+    pandas.DataFrame
+        A row per epoch; none of what was loaded.
+
+    Raises
+    ------
+    ValueError
+        If there is no such segmenter, or it takes other photographs.
+    """
+    began, kind = time.monotonic(), start_of(way, self_training)
+    if kind == "label_free":
+        weights, history = _loaded(label_free, initial_weights), pd.DataFrame({"epoch": []})
+    elif kind == "simulated":
+        weights, history = learn_simulated(
+            sound_train, sound_validation, data_fingerprint, initial_weights, start, plan, checkpoints
+        )
+    else:
+        first = initial_classifier if kind == "maps" else initial_weights
+        weights, history = _learn_labels(
+            train_squares, validation_squares, data_fingerprint, first, labels, plan, checkpoints
+        )
+    minutes = (time.monotonic() - began) / 60
+    return Weights(weights.tensors, {**weights.facts, "minutes": weights.facts.get("minutes", 0.0) + minutes}), history
+
+
+def _loaded(label_free: Callable[[], Weights], initial: Weights) -> Weights:
+    weights = label_free()
+    if weights.facts["image"]["mode"] != initial.facts["image"]["mode"]:
+        raise ValueError(
+            f"the newest segmenter of the pipeline label_free takes photographs in {weights.facts['image']['mode']}, "
+            f"weak_segmentation.image.mode is {initial.facts['image']['mode']}: make them the same"
+        )
+    return weights
+
+
+def _learn_labels(
+    train_squares: LabelledSquares,
+    validation_squares: LabelledSquares,
+    data_fingerprint: Mapping[str, Any],
+    initial_weights: Weights,
+    labels: Labels,
+    plan: Plan,
+    checkpoints: Path,
+) -> tuple[Weights, pd.DataFrame]:
+    # Lightning takes seconds to import, and only training needs it.
+    from crack_pipeline.training.fit import Watch, fit
+    from crack_pipeline.training.image_labels import ImageLabels, ImageLabelTraining
+
+    network = rebuild(initial_weights)
+    epochs = math.ceil(labels.steps / labels.steps_per_epoch)
+    size = labels.size or min(_LARGEST, int(np.median(train_squares.boxes[:, 2:].max(axis=1))))
+    size = -(-size // network.stride) * network.stride
+    module = ImageLabelTraining(
+        network.to(memory_format=torch.channels_last),
+        pooling=labels.pooling,
+        augmentation=labels.augmentation,
+        optimiser=labels.optimiser,
+        learning_rate=labels.learning_rate,
+        weight_decay=labels.weight_decay,
+        steps=epochs * labels.steps_per_epoch,
+        schedule=labels.schedule,
+        average=labels.average,
+        seed=labels.seed,
+    )
+    data = ImageLabels(
+        train_squares,
+        validation_squares,
+        size=size,
+        batch_size=labels.batch_size,
+        steps=labels.steps_per_epoch,
+        most=labels.validation_squares,
+        seed=labels.seed,
+    )
+    logger.info(
+        "learning from labels for %d epochs of %d batches of %d images of %d px",
+        epochs,
+        labels.steps_per_epoch,
+        labels.batch_size,
+        size,
+    )
+    history = fit(
+        module,
+        data,
+        plan,
+        epochs=epochs,
+        checkpoints=checkpoints,
+        identity={
+            "data": data_fingerprint["fingerprint"],
+            "network": initial_weights.facts,
+            "weights": initial_weights.fingerprint(),
+            "labels": labels.model_dump(mode="json"),
+            "precision": plan.precision,
+        },
+        watch=Watch("validation_loss", "min"),
+    )
+    return Weights(module.result.state_dict(), {**initial_weights.facts, "data": dict(data_fingerprint)}), history

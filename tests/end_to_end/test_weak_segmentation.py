@@ -1,0 +1,73 @@
+"""The segmenter that learns from labels as a user runs it: commands, files and screen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import cv2
+import pandas as pd
+import pytest
+
+FIGURES = ("pseudo_masks", "training_curves", "precision_recall", "crack_widths", "examples", "comparison_figure")
+
+
+@pytest.fixture(scope="module")
+def use(sample, make_project, kedro, tmp_path_factory):
+    project, small = make_project(), make_project()
+    shutil.copytree(sample, project / "data/01_raw/sample")
+    runs = {}
+    for way in ("published", "self_training"):
+        runs[way] = kedro(project, "run", "--pipeline", "weak_segmentation", "--params", f"weak_segmentation.way={way}")
+        assert runs[way].returncode == 0, runs[way].stdout[-4000:]
+    new = tmp_path_factory.mktemp("new")
+    shutil.copy(next((sample / "Positive").glob("*.jpg")), new / "a.jpg")
+    predicted = kedro(project, "run", "--pipeline", "weak_segmentation_predict", "--params", f"raw_root={new}")
+    evaluated = kedro(
+        project, "run", "--pipeline", "weak_segmentation_evaluate", "--params", "raw_root=data/01_raw/sample"
+    )
+    only = tmp_path_factory.mktemp("only")
+    shutil.copytree(sample / "Negative", only / "Negative")
+    one_class = kedro(small, "run", "--pipeline", "weak_segmentation", "--params", f"raw_root={only}")
+    return SimpleNamespace(
+        project=project, runs=runs, predicted=predicted, evaluated=evaluated, one_class=one_class, small=small
+    )
+
+
+def newest(project, path):
+    return sorted((project / path).glob(f"*/{path.rpartition('/')[2]}"))[-1]
+
+
+def test_metrics_figures_and_models_are_in_their_places(use):
+    metrics = json.loads(newest(use.project, "data/08_reporting/weak_segmentation/metrics.json").read_text())
+    assert {"dice", "iou", "f1_tolerant", "dice_ci95"} <= set(metrics["sets"]["test"])
+    for name in FIGURES:
+        assert cv2.imread(str(newest(use.project, f"data/08_reporting/weak_segmentation/{name}.png"))).std() > 0
+    kept = {path.name for path in (use.project / "data/06_models/weak_segmentation/ways").iterdir()}
+    assert kept == {"published.safetensors", "self_training_from_simulated.safetensors"}
+
+
+def test_all_ways_stand_in_one_table_on_the_same_photographs(use):
+    table = pd.read_csv(newest(use.project, "data/08_reporting/weak_segmentation/comparison.csv"))
+    assert set(table["segmenter"]) == {"published", "self_training_from_simulated"}
+    assert len(set(table["photographs"])) == 1
+    assert (table["seen"] == 0).all()
+    assert (table["minutes"] > 0).all()
+    assert "all segmenters that there are" in use.runs["self_training"].stdout
+
+
+def test_other_photographs_are_measured_and_new_ones_segmented(use):
+    assert use.evaluated.returncode == 0, use.evaluated.stdout[-4000:]
+    found = json.loads(newest(use.project, "data/08_reporting/weak_segmentation_evaluate/evaluation.json").read_text())
+    assert found["learned_from"] > 0
+    assert "it would be worse on others" in use.evaluated.stdout
+    assert use.predicted.returncode == 0, use.predicted.stdout[-4000:]
+    (mask,) = (use.project / "data/07_model_output/weak_segmentation_predict/photographs/masks").rglob("*.png")
+    assert cv2.imread(str(mask)) is not None
+
+
+def test_a_folder_of_one_class_ends_with_one_line_and_without_a_model(use):
+    assert use.one_class.returncode != 0
+    assert "with a crack" in use.one_class.stdout
+    assert not (use.small / "data/06_models/weak_segmentation/ways").exists()
