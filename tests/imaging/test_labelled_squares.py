@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crack_pipeline.imaging.labelled_squares import LabelledSquares
-from crack_pipeline.imaging.marked_photographs import MarkedPhotographs
+from crack_pipeline.imaging.marked_photographs import FALSE_ALARM, MarkedPhotographs
 from crack_pipeline.imaging.photograph_stack import BACKGROUND, CRACK, IGNORED
 from crack_pipeline.imaging.pseudo_masks import Confidence, pseudo_mask
 from stacks import write_stack
@@ -59,8 +59,10 @@ def test_a_stack_with_masks_is_refused(stack):
 def test_photographs_are_marked_with_other_masks_than_their_own(stack):
     drawn = np.zeros(SIZES[0], np.uint8)
     drawn[3:9] = CRACK
+    drawn[20:22] = FALSE_ALARM
     marked = MarkedPhotographs(stack, [(0, drawn)])
-    assert np.array_equal(marked.mask(0), drawn)
+    assert np.array_equal(marked.mask(0), np.where(drawn == FALSE_ALARM, BACKGROUND, drawn))
+    assert np.array_equal(marked.false_alarms(0) == CRACK, drawn == FALSE_ALARM)
     assert (marked.mask(1) == IGNORED).all()
     images, masks = marked.crops(np.array([0, 1]), np.array([[2, -3], [0, 0]]), 12)
     assert np.array_equal(images, stack.crops(np.array([0, 1]), np.array([[2, -3], [0, 0]]), 12)[0])
@@ -78,7 +80,8 @@ def test_labels_have_the_last_word(levels, background, more, least):
     confidence = Confidence(crack=background + more, background=background, least_pixels=least)
     boxes = np.array([(0, 0, 16, 16), (0, 16, 16, 16)])
     mask = pseudo_mask(levels, boxes, np.array([False, True]), confidence)
-    assert (mask[:16, :16] == BACKGROUND).all()
+    sure = levels[:16, :16] >= confidence.crack * 256
+    assert np.array_equal(mask[:16, :16], np.where(sure, FALSE_ALARM, BACKGROUND))
     cracked = mask[:16, 16:32]
     assert (cracked == CRACK).sum() >= least or (cracked == IGNORED).all()
     beside = slice(None), slice(32, None)

@@ -135,6 +135,32 @@ def test_the_share_of_centred_crops_is_as_asked_for(centred):
     assert (masks == CRACK).flatten(1).any(1).float().mean().item() == pytest.approx(centred, abs=0.05)
 
 
+def test_a_share_of_the_crops_holds_what_another_mask_marks():
+    photographs = Masks([(2000, 2000), (2000, 1000)], [[(300, 400)], []])
+    other = Masks([(2000, 2000), (2000, 1000)], [[], [(1500, 700)]])
+    source = RandomCrops(
+        photographs, np.arange(2), size=16, batch_size=5, steps=400, centred=0.5, others=(other.mask, 0.25)
+    )
+    drawn = source.draw(0)
+    for marked, share in ((photographs, 0.5), (other, 0.25)):
+        held = np.concatenate([marked.crops(*batch, 16)[1].max(axis=(1, 2)) == CRACK for batch in drawn])
+        assert held.mean() == pytest.approx(share, abs=0.04)
+    plain = RandomCrops(photographs, np.arange(2), size=16, batch_size=5, steps=400, centred=0.5)
+    nothing = RandomCrops(
+        photographs,
+        np.arange(2),
+        size=16,
+        batch_size=5,
+        steps=400,
+        centred=0.5,
+        others=(Masks([(9, 9)] * 2, [[]] * 2).mask, 0.25),
+    )
+    for one, same in zip(plain.draw(3), nothing.draw(3), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
+    with pytest.raises(ValueError, match=r"0\.8 and 0\.25 are more than all"):
+        RandomCrops(photographs, np.arange(2), size=16, batch_size=5, steps=4, centred=0.8, others=(other.mask, 0.25))
+
+
 def test_a_crack_may_lie_anywhere_in_a_centred_crop():
     photographs = Masks([(500, 500)], [[(250, 250)]])
     masks = torch.cat([masks for _, masks in epoch(crops(photographs, size=64, centred=1, steps=400), 0)])

@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 from crack_pipeline.imaging.photograph_stack import IGNORED, PhotographStack, cut_mask
 
+FALSE_ALARM = 3
+"""In the masks that are given: background that a network has taken for a crack."""
+
 _LEVEL = 1
+_AS_BACKGROUND = np.array([0, 1, 2, 0], np.uint8)
 
 
 class MarkedPhotographs:
@@ -21,8 +25,8 @@ class MarkedPhotographs:
     photographs
         The stack; its own masks cannot be reached from here.
     masks
-        Row in the stack and mask, (H, W) uint8: 0 background, 1 crack, 2 ignored. A photograph that is not named is
-        ignored in every pixel.
+        Row in the stack and mask, (H, W) uint8: 0 background, 1 crack, 2 ignored, 3 (`FALSE_ALARM`) background, too. A
+        photograph that is not named is ignored in every pixel.
 
     Raises
     ------
@@ -45,10 +49,11 @@ class MarkedPhotographs:
 
     def mask(self, row: int) -> NDArray[np.uint8]:
         """Give one mask, (H, W): 0 background, 1 crack, 2 ignored."""
-        height, width = self.sizes[row].tolist()
-        if row not in self._masks:
-            return np.full((height, width), IGNORED, np.uint8)
-        return np.frombuffer(zlib.decompress(self._masks[row]), np.uint8).reshape(height, width)
+        return _AS_BACKGROUND[self._given(row)]
+
+    def false_alarms(self, row: int) -> NDArray[np.uint8]:
+        """Give (H, W): 1 where a network has taken background for a crack, else 0."""
+        return (self._given(row) == FALSE_ALARM).view(np.uint8)
 
     def crops(
         self, rows: NDArray[np.int64], corners: NDArray[np.int64], size: int
@@ -59,6 +64,12 @@ class MarkedPhotographs:
         for mask, row, (y, x) in zip(masks, rows.tolist(), corners.tolist(), strict=True):
             cut_mask(self.mask(row), y, x, mask)
         return images, masks
+
+    def _given(self, row: int) -> NDArray[np.uint8]:
+        height, width = self.sizes[row].tolist()
+        if row not in self._masks:
+            return np.full((height, width), IGNORED, np.uint8)
+        return np.frombuffer(zlib.decompress(self._masks[row]), np.uint8).reshape(height, width)
 
     def _compressed(self, row: int, mask: NDArray[np.uint8]) -> bytes:
         if mask.shape != tuple(self.sizes[row]) or mask.dtype != np.uint8:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from crack_pipeline.imaging.marked_photographs import FALSE_ALARM
 from crack_pipeline.imaging.photograph_stack import BACKGROUND, CRACK, IGNORED
 
 _LEVELS = 256
@@ -54,7 +55,7 @@ def pseudo_mask(
     Returns
     -------
     ndarray of uint8
-        (H, W): 0 background, 1 crack, 2 ignored.
+        (H, W): 0 background, 1 crack, 2 ignored, 3 background of which the network is sure that it is crack.
     """
     mask = np.full(levels.shape, IGNORED, np.uint8)
     mask[levels < confidence.background * _LEVELS] = BACKGROUND
@@ -65,7 +66,8 @@ def pseudo_mask(
         if missing > 0:
             _complete(mask[box], levels[box], confidence)
     for y, x, height, width in boxes[~cracked].tolist():
-        mask[y : y + height, x : x + width] = BACKGROUND
+        box = slice(y, y + height), slice(x, x + width)
+        mask[box] = np.where(levels[box] < confidence.crack * _LEVELS, BACKGROUND, FALSE_ALARM)
     return mask
 
 

@@ -149,6 +149,14 @@ class RandomCrops:
     centred
         Share of the crops that are made to hold a crack, from 0 to 1: most of a photograph is sound concrete, and a
         network that sees little else learns little else.
+    others
+        Gives, for a row of the stack, another mask, (H, W), and the share of the crops that are made to hold some of
+        what is marked as crack there; the two shares are 1 together at most.
+
+    Raises
+    ------
+    ValueError
+        If they are more.
     """
 
     def __init__(
@@ -160,22 +168,16 @@ class RandomCrops:
         batch_size: int,
         steps: int,
         centred: float,
+        others: tuple[Callable[[int], NDArray[np.uint8]], float] | None = None,
     ) -> None:
-        self._photographs, self._rows, self._size, self._shape, self._centred = (
-            photographs,
-            rows,
-            size,
-            (steps, batch_size),
-            centred,
-        )
+        self._photographs, self._rows, self._size, self._shape = photographs, rows, size, (steps, batch_size)
         self._sizes = photographs.sizes
         # No larger than a crop, so that a crop around a block holds all of it.
         self._block = min(_BLOCK, size)
-        found = [_crack_blocks(photographs.mask(int(row)), self._block) for row in rows] if centred else []
-        numbers = np.array([len(blocks) for blocks in found], np.int64)
-        self._cracked, self._numbers = np.flatnonzero(numbers), numbers
-        self._starts = np.cumsum(numbers) - numbers
-        self._blocks = np.concatenate(found) if found else np.empty((0, 2), np.int32)
+        wanted = [(photographs.mask, centred), *([others] if others else [])]
+        if sum(share for _, share in wanted) > 1:
+            raise ValueError(f"shares of {' and '.join(f'{share:g}' for _, share in wanted)} are more than all crops")
+        self._kinds = [(_Blocks(mask, rows, self._block), share) for mask, share in wanted if share]
 
     def draw(self, seed: int) -> list[Batch]:
         """Decide where the crops of one epoch lie."""
@@ -183,20 +185,41 @@ class RandomCrops:
         steps, batch_size = self._shape
         number = steps * batch_size
         which = rng.integers(len(self._rows), size=number)
-        share = self._centred if len(self._cracked) else 0.0
-        centred = np.flatnonzero(rng.random(number) < share)
-        which[centred] = rng.choice(self._cracked, len(centred))
+        chance, below = rng.random(number), 0.0
+        chosen = []
+        for kind, share in self._kinds:
+            at = np.flatnonzero((below <= chance) & (chance < below + share * bool(len(kind.photographs))))
+            which[at] = rng.choice(kind.photographs, len(at)) if len(at) else which[at]
+            chosen.append((kind, at))
+            below += share
         rows = self._rows[which]
         room = np.maximum(self._sizes[rows] - self._size, 0)
         corners = rng.integers(0, room + 1)
-        blocks = self._blocks[self._starts[which[centred]] + rng.integers(self._numbers[which[centred]])]
-        before = rng.integers(0, self._size - self._block + 1, blocks.shape)
-        corners[centred] = np.clip(blocks.astype(np.int64) * self._block - before, 0, room[centred])
+        for kind, at in chosen:
+            blocks = kind.draw(which[at], rng)
+            before = rng.integers(0, self._size - self._block + 1, blocks.shape)
+            corners[at] = np.clip(blocks * self._block - before, 0, room[at])
         return list(_in_batches(rows, corners, batch_size))
 
     def make(self, batch: Batch) -> Squares:
         """Cut the crops of a batch."""
         return self._photographs.crops(*batch, self._size)
+
+
+class _Blocks:
+    """Where masks of photographs are marked."""
+
+    def __init__(self, mask: Callable[[int], NDArray[np.uint8]], rows: NDArray[np.int64], block: int) -> None:
+        found = [_crack_blocks(mask(int(row)), block) for row in rows]
+        self._numbers = np.array([len(blocks) for blocks in found], np.int64)
+        self._starts = np.cumsum(self._numbers) - self._numbers
+        self._blocks = np.concatenate(found) if found else np.empty((0, 2), np.int32)
+        self.photographs = np.flatnonzero(self._numbers)
+        """(n,): which of the photographs have any."""
+
+    def draw(self, which: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw a block, (n, 2), of each of some photographs, in blocks."""
+        return self._blocks[self._starts[which] + rng.integers(self._numbers[which])].astype(np.int64)
 
 
 class GridCrops:

@@ -65,7 +65,7 @@ def learn(prepared, plan, checkpoints):
     network = Network.model_validate({"name": "unet", "levels": 3, "base_channels": 8})
     initial = training.create_network(IMAGE, network, EncoderWeights("none"), TRAINING, Nothing())
     fingerprint = {"fingerprint": "the same"}
-    weights, history = training.learn_simulated(*squares, fingerprint, initial, TRAINING, plan, checkpoints)
+    weights, history = nodes.train_segmenter(*squares, prepared[1], fingerprint, initial, TRAINING, plan, checkpoints)
     threshold = nodes.choose_simulated_threshold(weights, squares[1], TRAINING, TILES, plan)
     return training.pack_segmenter(weights, threshold, TILES, TRAINING, plan), history
 
@@ -81,6 +81,7 @@ def test_real_cracks_are_found_by_a_network_that_has_never_seen_one(learned, pre
     counts = evaluating.count_test(segmenter, *prepared, TILES, plan)
     metrics = evaluating.measure(counts, segmenter, Report(resamples=5))
     assert metrics["sets"]["test"]["dice"] > 0.6
+    assert segmenter.facts["learned_from"] == ["00", "01", "02", "03"]
 
 
 def test_nothing_is_learned_from_real_cracks(learned, plan, tmp_path):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.segmentation.evaluating import best_threshold
 from crack_pipeline.pipelines.segmentation.parameters import Training
 from crack_pipeline.pipelines.segmentation.predicting import levels
-from crack_pipeline.pipelines.segmentation.training import rebuild
+from crack_pipeline.pipelines.segmentation.training import learn_simulated, rebuild
 from crack_pipeline.pipelines.simulating import simulated_squares
 from crack_pipeline.pipelines.steps import check_same_run
 from crack_pipeline.training.compute import Plan
@@ -50,6 +53,38 @@ def find_sound_concrete(
         for role in ("train", "validation")
     )
     return train, validation
+
+
+def train_segmenter(
+    train_squares: SimulatedSquares,
+    validation_squares: SimulatedSquares,
+    manifest: pd.DataFrame,
+    data_fingerprint: Mapping[str, Any],
+    initial_weights: Weights,
+    training: Training,
+    plan: Plan,
+    checkpoints: Path,
+) -> tuple[Weights, pd.DataFrame]:
+    """Train the network; see :func:`crack_pipeline.pipelines.segmentation.training.learn_simulated`.
+
+    Parameters
+    ----------
+    manifest
+        Names the photographs that the squares lie in.
+
+    Returns
+    -------
+    tuple of Weights and pandas.DataFrame
+        The weights say which photographs were looked at, so that a test on them can be told from a test on others.
+    """
+    began = time.monotonic()
+    weights, history = learn_simulated(
+        train_squares, validation_squares, data_fingerprint, initial_weights, training, plan, checkpoints
+    )
+    rows = np.concatenate([train_squares.places.rows, validation_squares.places.rows])
+    seen = sorted(set(manifest.loc[manifest["row"].isin(rows), "photo_id"]))
+    minutes = (time.monotonic() - began) / 60
+    return Weights(weights.tensors, {**weights.facts, "learned_from": seen, "minutes": minutes}), history
 
 
 def choose_simulated_threshold(

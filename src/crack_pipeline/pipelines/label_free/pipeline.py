@@ -11,12 +11,12 @@ from crack_pipeline.pipelines.label_free.nodes import (
     choose_simulated_threshold,
     draw_simulated,
     find_sound_concrete,
+    train_segmenter,
 )
 from crack_pipeline.pipelines.segmentation.pipeline import COMPUTE, TILES, tested
 from crack_pipeline.pipelines.segmentation.training import (
     create_network,
     fingerprint_tested_data,
-    learn_simulated,
     pack_segmenter,
 )
 from crack_pipeline.pipelines.steps import resolve_plan
@@ -43,8 +43,8 @@ def create_pipeline(**_: Any) -> Pipeline:
         ),
         Node(draw_simulated, ["train_squares", "params:training"], "simulated", name="draw_simulated"),
         Node(
-            learn_simulated,
-            [*squares, "data_fingerprint", "initial_weights", "params:training", "plan", "checkpoints"],
+            train_segmenter,
+            [*squares, "manifest", "data_fingerprint", "initial_weights", "params:training", "plan", "checkpoints"],
             ["network_weights", "training_history"],
             name="train_segmenter",
             tags="training",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -253,6 +254,7 @@ def train_segmenter(
     from crack_pipeline.training.crops import GridCrops, RandomCrops
     from crack_pipeline.training.synthetic import Mixed
 
+    began = time.monotonic()
     check_same_run(images, manifest)
     require_roles(manifest, partition, ("train", "validation"))
     tables = {role: select(manifest, partition, [role]) for role in ("train", "validation")}
@@ -293,7 +295,8 @@ def train_segmenter(
         callbacks=callbacks,
     )
     learned_from = sorted({photo for table in tables.values() for photo in table["photo_id"]})
-    return Weights(weights.tensors, {**weights.facts, "learned_from": learned_from}), history
+    facts = {**weights.facts, "learned_from": learned_from, "minutes": (time.monotonic() - began) / 60}
+    return Weights(weights.tensors, facts), history
 
 
 def learn(

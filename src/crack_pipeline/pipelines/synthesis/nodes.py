@@ -57,7 +57,7 @@ class Pictures:
         from crack_pipeline.training.crops import RandomCrops
         from crack_pipeline.training.pictures import ShrunkPhotographs
 
-        shape = {"size": self.size, "batch_size": batch_size, "steps": steps}
+        shape: dict[str, Any] = {"size": self.size, "batch_size": batch_size, "steps": steps}
         if self.masks:
             return RandomCrops(self.images, self.rows, **shape, centred=1.0)
         return ShrunkPhotographs(self.images, self.rows, **shape)

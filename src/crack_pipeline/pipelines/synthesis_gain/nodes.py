@@ -334,7 +334,7 @@ def _classify_tiles(
     from crack_pipeline.training.synthetic import Mixed
 
     rows = rows_of(select(manifest, partition, ["train", "validation"]))
-    shape = {"size": gain.tile, "batch_size": _TILES, "steps": gain.classifier_steps}
+    shape: dict[str, Any] = {"size": gain.tile, "batch_size": _TILES, "steps": gain.classifier_steps}
     source: Source = RandomCrops(images, rows, **shape, centred=0.5)
     if squares is not None:
         source = Mixed(source, squares, share=share, size=gain.tile)

@@ -93,6 +93,13 @@ class SelfTraining(_Strict):
         "segmenter of the pipeline label_free; maps, published: as the ways of these names",
     )
     rounds: int = Field(2, ge=1, le=10)
+    false_alarms: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="share of the crops that are made to hold what the last segmenter took for a crack in a square "
+        "labelled as sound",
+    )
     confidence: Confidence = Field(default_factory=lambda: Confidence.model_validate({}))
 
 

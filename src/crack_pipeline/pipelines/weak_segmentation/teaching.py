@@ -107,6 +107,7 @@ def learn_in_rounds(
         identity = {
             "teacher": weights.fingerprint(),
             "confidence": self_training.confidence.model_dump(mode="json"),
+            "false_alarms": self_training.false_alarms,
             "maps": maps.model_dump(mode="json") if activation else None,
             "synthetic": synthetic.model_dump(mode="json"),
             "tiles": tiles.model_dump(mode="json"),
@@ -117,6 +118,7 @@ def learn_in_rounds(
             sound_validation,
             data_fingerprint,
             begin,
+            self_training,
             training,
             start,
             synthetic,
@@ -171,6 +173,7 @@ def _learn_marked(
     sound_validation: SimulatedSquares,
     data_fingerprint: Mapping[str, Any],
     begin: Weights,
+    self_training: SelfTraining,
     training: Training,
     start: Training,
     synthetic: Synthetic,
@@ -184,7 +187,14 @@ def _learn_marked(
 
     crop = crop_side(marked, rows, training.crop, int(rebuild(begin).stride), inside=True)
     shape = {"size": crop, "batch_size": training.batch_size}
-    train: Source = RandomCrops(marked, rows, **shape, steps=training.steps_per_epoch, centred=training.centred)
+    train: Source = RandomCrops(
+        marked,
+        rows,
+        **shape,
+        steps=training.steps_per_epoch,
+        centred=training.centred,
+        others=(marked.false_alarms, min(self_training.false_alarms, 1 - training.centred)),
+    )
     if synthetic.share:
         share = 0.5 if synthetic.share == "auto" else synthetic.share
         simulated = squares_in(
