@@ -27,11 +27,23 @@ def use(sample, make_project, kedro, tmp_path_factory):
     evaluated = kedro(
         project, "run", "--pipeline", "weak_segmentation_evaluate", "--params", "raw_root=data/01_raw/sample"
     )
+    folders = tmp_path_factory.mktemp("folders")
+    for name in ("Negative", "Positive"):
+        shutil.copytree(sample / name, folders / name)
+    without = make_project()
+    way = f"raw_root={folders},weak_segmentation.way=maps"
+    runs["without masks"] = kedro(without, "run", "--pipeline", "weak_segmentation", "--params", way)
     only = tmp_path_factory.mktemp("only")
     shutil.copytree(sample / "Negative", only / "Negative")
     one_class = kedro(small, "run", "--pipeline", "weak_segmentation", "--params", f"raw_root={only}")
     return SimpleNamespace(
-        project=project, runs=runs, predicted=predicted, evaluated=evaluated, one_class=one_class, small=small
+        project=project,
+        runs=runs,
+        without=without,
+        predicted=predicted,
+        evaluated=evaluated,
+        one_class=one_class,
+        small=small,
     )
 
 
@@ -45,12 +57,12 @@ def test_metrics_figures_and_models_are_in_their_places(use):
     for name in FIGURES:
         assert cv2.imread(str(newest(use.project, f"data/08_reporting/weak_segmentation/{name}.png"))).std() > 0
     kept = {path.name for path in (use.project / "data/06_models/weak_segmentation/ways").iterdir()}
-    assert kept == {"published.safetensors", "self_training_from_simulated.safetensors"}
+    assert kept == {"published-folders.safetensors", "self_training_from_simulated-folders.safetensors"}
 
 
 def test_all_ways_stand_in_one_table_on_the_same_photographs(use):
     table = pd.read_csv(newest(use.project, "data/08_reporting/weak_segmentation/comparison.csv"))
-    assert set(table["segmenter"]) == {"published", "self_training_from_simulated"}
+    assert set(table["segmenter"]) == {"published-folders", "self_training_from_simulated-folders"}
     assert len(set(table["photographs"])) == 1
     assert (table["seen"] == 0).all()
     assert (table["minutes"] > 0).all()
@@ -65,6 +77,18 @@ def test_other_photographs_are_measured_and_new_ones_segmented(use):
     assert use.predicted.returncode == 0, use.predicted.stdout[-4000:]
     (mask,) = (use.project / "data/07_model_output/weak_segmentation_predict/photographs/masks").rglob("*.png")
     assert cv2.imread(str(mask)) is not None
+
+
+def test_two_folders_without_any_mask_are_enough(use):
+    done = use.runs["without masks"]
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "no mask of a crack is known of these photographs" in done.stdout
+    assert "photographs labelled as cracked are told from" in done.stdout
+    predictions = pd.read_csv(newest(use.without, "data/07_model_output/weak_segmentation/predictions_test.csv"))
+    cracked = predictions[predictions["label"] == "crack"]
+    assert cracked["dice"].isna().all()
+    assert len(cracked)
+    assert cracked["score"].mean() > predictions.loc[predictions["label"] == "normal", "score"].mean()
 
 
 def test_a_folder_of_one_class_ends_with_one_line_and_without_a_model(use):

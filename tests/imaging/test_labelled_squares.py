@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from crack_pipeline.imaging.labelled_squares import LabelledSquares
 from crack_pipeline.imaging.marked_photographs import FALSE_ALARM, MarkedPhotographs
-from crack_pipeline.imaging.photograph_stack import BACKGROUND, CRACK, IGNORED
+from crack_pipeline.imaging.photograph_stack import BACKGROUND, CRACK, IGNORED, cut_mask
 from crack_pipeline.imaging.pseudo_masks import Confidence, pseudo_mask
 from stacks import write_stack
 
@@ -22,7 +22,11 @@ def stack(tmp_path_factory):
 
 def labelled(stack, boxes, cracked, rows):
     return LabelledSquares(
-        stack.without_masks(), np.array(rows), np.array(boxes, np.int64), np.array(cracked, np.bool_), ("a",)
+        stack.without_masks(),
+        np.array(rows),
+        np.array(boxes, np.int64),
+        np.array(cracked, np.bool_),
+        np.array(["a"] * len(rows)),
     )
 
 
@@ -53,7 +57,7 @@ def test_labels_say_where_there_is_no_crack_and_nothing_else(stack):
 
 def test_a_stack_with_masks_is_refused(stack):
     with pytest.raises(ValueError, match="without masks"):
-        LabelledSquares(stack, np.array([0]), np.array([[0, 0, 8, 8]]), np.array([True]), ())
+        LabelledSquares(stack, np.array([0]), np.array([[0, 0, 8, 8]]), np.array([True]), np.array(["a"]))
 
 
 def test_photographs_are_marked_with_other_masks_than_their_own(stack):
@@ -87,6 +91,39 @@ def test_labels_have_the_last_word(levels, background, more, least):
     beside = slice(None), slice(32, None)
     assert np.array_equal(mask[beside] == CRACK, levels[beside] >= confidence.crack * 256)
     assert np.array_equal(mask[beside] == BACKGROUND, levels[beside] < confidence.background * 256)
+
+
+@given(
+    height=st.integers(1, 700),
+    y=st.integers(-300, 800),
+    x=st.integers(-40, 60),
+    size=st.integers(1, 300),
+    seed=st.integers(0, 9),
+)
+def test_a_crop_of_a_mask_is_that_of_the_whole_mask(height, y, x, size, seed):
+    class Plain:
+        sizes = np.array([(height, 40)])
+
+        def without_masks(self):
+            return self
+
+        def cut(self, rows, corners, size):
+            return np.zeros((len(rows), size, size), np.uint8)
+
+    whole = np.random.default_rng(seed).integers(0, 4, (height, 40)).astype(np.uint8)
+    expected = np.full((size, size), IGNORED, np.uint8)
+    cut_mask(np.where(whole == FALSE_ALARM, BACKGROUND, whole).astype(np.uint8), y, x, expected)
+    _, (mask,) = MarkedPhotographs(Plain(), [(0, whole)]).crops(np.array([0]), np.array([(y, x)]), size)
+    assert np.array_equal(mask, expected)
+
+
+def test_what_lies_in_no_square_can_be_left_unknown():
+    mask = pseudo_mask(
+        np.full((20, 30), 255, np.uint8), np.array([(0, 0, 10, 10)]), np.array([True]), Confidence(), everywhere=False
+    )
+    assert (mask[:10, :10] == CRACK).all()
+    assert (mask == CRACK).sum() == 100
+    assert (mask == IGNORED).sum() == 500
 
 
 def test_a_square_in_which_a_network_sees_no_crack_at_all_is_ignored():

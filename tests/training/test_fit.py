@@ -203,9 +203,9 @@ def test_epochs_differ_in_their_randomness():
 
 def test_the_history_comes_back_from_its_state():
     history, other = History(), History()
-    history.rows = [{"epoch": 0, "train_loss": 0.5}]
+    history.rows, history.seconds = [{"epoch": 0, "train_loss": 0.5}], 7.0
     other.load_state_dict(history.state_dict())
-    assert other.rows == history.rows
+    assert (other.rows, other.seconds) == (history.rows, history.seconds)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is found")

@@ -1,4 +1,4 @@
-"""How much darker than its surroundings every pixel is, and where to draw the line."""
+"""How much darker than its surroundings every pixel is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 _SMOOTHING = 1.0
 _LEAST = 2.0
 """Deviation, in levels, below which concrete is taken for even."""
-_BINS = 256
 
 
 def local_darkness(photograph: NDArray[np.uint8], windows: Sequence[int] = (31, 63, 127)) -> NDArray[np.float32]:
@@ -39,26 +38,3 @@ def local_darkness(photograph: NDArray[np.uint8], windows: Sequence[int] = (31, 
         deviation = np.sqrt(np.maximum(square - mean**2, _LEAST**2))
         np.maximum(darkest, (mean - light) / deviation, out=darkest)
     return darkest
-
-
-def otsu(values: NDArray[np.float32]) -> float:
-    """Divide values in two so that they differ most (Otsu 1979, doi:10.1109/TSMC.1979.4310076).
-
-    Parameters
-    ----------
-    values
-        Any shape, at least one.
-
-    Returns
-    -------
-    float
-        From which on a value belongs to the larger ones.
-    """
-    counts, edges = np.histogram(values, _BINS)
-    middles = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    total = np.cumsum(counts * middles)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        between = below * above * (total / below - (total[-1] - total) / above) ** 2
-    return float(edges[1 + int(np.nanargmax(between[:-1]))]) if (above[:-1] > 0).any() else float(edges[-1])

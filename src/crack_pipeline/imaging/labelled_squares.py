@@ -26,7 +26,7 @@ class LabelledSquares:
     cracked
         (n,) bool: what the label says.
     photo_ids
-        Of the photographs, each once.
+        (n,) str: of the photographs that they lie in.
 
     Raises
     ------
@@ -38,7 +38,7 @@ class LabelledSquares:
     rows: NDArray[np.int64]
     boxes: NDArray[np.int64]
     cracked: NDArray[np.bool_]
-    photo_ids: tuple[str, ...]
+    photo_ids: NDArray[np.str_]
 
     def __post_init__(self) -> None:
         if self.photographs.has_masks:

@@ -14,6 +14,8 @@ FALSE_ALARM = 3
 """In the masks that are given: background that a network has taken for a crack."""
 
 _LEVEL = 1
+_BAND = 256
+"""Rows that are compressed together: of a large photograph a crop needs few of them."""
 _AS_BACKGROUND = np.array([0, 1, 2, 0], np.uint8)
 
 
@@ -36,7 +38,7 @@ class MarkedPhotographs:
 
     def __init__(self, photographs: PhotographStack, masks: Iterable[tuple[int, NDArray[np.uint8]]]) -> None:
         self._photographs = photographs.without_masks()
-        self._masks: Mapping[int, bytes] = {row: self._compressed(row, mask) for row, mask in masks}
+        self._masks: Mapping[int, list[bytes]] = {row: self._compressed(row, mask) for row, mask in masks}
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -49,11 +51,11 @@ class MarkedPhotographs:
 
     def mask(self, row: int) -> NDArray[np.uint8]:
         """Give one mask, (H, W): 0 background, 1 crack, 2 ignored."""
-        return _AS_BACKGROUND[self._given(row)]
+        return _AS_BACKGROUND[self._given(row, 0, int(self.sizes[row, 0]))]
 
     def false_alarms(self, row: int) -> NDArray[np.uint8]:
         """Give (H, W): 1 where a network has taken background for a crack, else 0."""
-        return (self._given(row) == FALSE_ALARM).view(np.uint8)
+        return (self._given(row, 0, int(self.sizes[row, 0])) == FALSE_ALARM).view(np.uint8)
 
     def crops(
         self, rows: NDArray[np.int64], corners: NDArray[np.int64], size: int
@@ -62,16 +64,19 @@ class MarkedPhotographs:
         images = self._photographs.cut(rows, corners, size)
         masks = np.empty((len(images), size, size), np.uint8)
         for mask, row, (y, x) in zip(masks, rows.tolist(), corners.tolist(), strict=True):
-            cut_mask(self.mask(row), y, x, mask)
-        return images, masks
+            top = min(max(y, 0) // _BAND * _BAND, int(self.sizes[row, 0]))
+            cut_mask(self._given(row, top, y + size), y - top, x, mask)
+        return images, _AS_BACKGROUND[masks]
 
-    def _given(self, row: int) -> NDArray[np.uint8]:
+    def _given(self, row: int, top: int, bottom: int) -> NDArray[np.uint8]:
+        """Give a mask from a row on that begins a band, to the end of the one that holds another, as it was given."""
         height, width = self.sizes[row].tolist()
         if row not in self._masks:
-            return np.full((height, width), IGNORED, np.uint8)
-        return np.frombuffer(zlib.decompress(self._masks[row]), np.uint8).reshape(height, width)
+            return np.full((min(bottom, height) - min(top, height), width), IGNORED, np.uint8)
+        bands = self._masks[row][top // _BAND : -(-bottom // _BAND)]
+        return np.frombuffer(b"".join(map(zlib.decompress, bands)), np.uint8).reshape(-1, width)
 
-    def _compressed(self, row: int, mask: NDArray[np.uint8]) -> bytes:
+    def _compressed(self, row: int, mask: NDArray[np.uint8]) -> list[bytes]:
         if mask.shape != tuple(self.sizes[row]) or mask.dtype != np.uint8:
             raise ValueError(f"photograph {row} is {tuple(self.sizes[row])}, its mask {mask.dtype} {mask.shape}")
-        return zlib.compress(mask.tobytes(), _LEVEL)
+        return [zlib.compress(mask[top : top + _BAND].tobytes(), _LEVEL) for top in range(0, len(mask), _BAND)]

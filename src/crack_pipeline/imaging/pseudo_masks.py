@@ -36,7 +36,12 @@ class Confidence(BaseModel):
 
 
 def pseudo_mask(
-    levels: NDArray[np.uint8], boxes: NDArray[np.int64], cracked: NDArray[np.bool_], confidence: Confidence
+    levels: NDArray[np.uint8],
+    boxes: NDArray[np.int64],
+    cracked: NDArray[np.bool_],
+    confidence: Confidence,
+    *,
+    everywhere: bool = True,
 ) -> NDArray[np.uint8]:
     """Say what may be learned of every pixel of a photograph.
 
@@ -51,17 +56,21 @@ def pseudo_mask(
         with a crack some pixels are crack, or it is ignored.
     confidence
         How sure the network must be.
+    everywhere
+        Whether what lies in no square is learned, too, as the network sees it; otherwise it is ignored.
 
     Returns
     -------
     ndarray of uint8
         (H, W): 0 background, 1 crack, 2 ignored, 3 background of which the network is sure that it is crack.
     """
-    mask = np.full(levels.shape, IGNORED, np.uint8)
-    mask[levels < confidence.background * _LEVELS] = BACKGROUND
-    mask[levels >= confidence.crack * _LEVELS] = CRACK
+    seen = np.full(levels.shape, IGNORED, np.uint8)
+    seen[levels < confidence.background * _LEVELS] = BACKGROUND
+    seen[levels >= confidence.crack * _LEVELS] = CRACK
+    mask = seen if everywhere else np.full(levels.shape, IGNORED, np.uint8)
     for y, x, height, width in boxes[cracked].tolist():
         box = slice(y, y + height), slice(x, x + width)
+        mask[box] = seen[box]
         missing = confidence.least_pixels - int(np.count_nonzero(mask[box] == CRACK))
         if missing > 0:
             _complete(mask[box], levels[box], confidence)

@@ -151,12 +151,7 @@ def squares_in(
     called: str = "the crop",
 ) -> SimulatedSquares:
     """Find squares in some photographs, ``margin`` px from any crack; otherwise as :func:`simulated_squares`."""
-    widest = simulation.width_px[1]
-    if widest > size / 2:
-        raise ValueError(
-            f"cracks would be up to {widest:g} px wide, more than half of a square of {size} px: lower the width, or "
-            "take larger squares"
-        )
+    check_widths(simulation, size)
     places = find_places(images, rows.tolist(), size, sound=sound, margin=margin, seed=seed)
     if not len(places.rows):
         largest = int(images.sizes[rows].min(axis=1).max())
@@ -180,6 +175,16 @@ def squares_in(
     )
     traces = _measure(used, lambda row: _clearest(images, row, places, size), role=role, seed=seed)
     return SimulatedSquares(images, places, traces, simulation)
+
+
+def check_widths(simulation: Simulation, size: int) -> None:
+    """Raise ValueError if cracks would be wider than half of a square of so many px."""
+    widest = simulation.width_px[1]
+    if widest > size / 2:
+        raise ValueError(
+            f"cracks would be up to {widest:g} px wide, more than half of a square of {size} px: lower the width, or "
+            "take larger squares"
+        )
 
 
 def simulated_images(

@@ -98,23 +98,29 @@ class Batches(Data):
 
 
 class History(Callback):
-    """Every metric of every epoch; kept in the checkpoint, so that it survives an interruption."""
+    """Every metric of every epoch, and how long they took; kept in the checkpoint, to survive an interruption."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
+        self.seconds = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the epoch's metrics."""
+        self.seconds += time.monotonic() - self._began
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.rows.append({"epoch": trainer.current_epoch, **metrics})
 
     def state_dict(self) -> dict[str, Any]:
         """Give what the checkpoint keeps."""
-        return {"rows": self.rows}
+        return {"rows": self.rows, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
-        self.rows = state_dict["rows"]
+        self.rows, self.seconds = state_dict["rows"], state_dict["seconds"]
 
 
 class Progress(Callback):
@@ -295,7 +301,8 @@ def fit(
     Returns
     -------
     pandas.DataFrame
-        One row per epoch: ``epoch`` from 0 and every metric that the module logs.
+        One row per epoch: ``epoch`` from 0 and every metric that the module logs; ``attrs["minutes"]`` is how long they
+        took, those before an interruption included.
 
     Raises
     ------
@@ -337,7 +344,9 @@ def fit(
     if best is not None and best.weights:
         module.load_state_dict(best.weights)
         logger.info("the best epoch was %d: %s %.4g", best.epoch + 1, best.watch.metric, best.value)
-    return pd.DataFrame(history.rows)
+    table = pd.DataFrame(history.rows)
+    table.attrs["minutes"] = history.seconds / 60
+    return table
 
 
 def _latest(folder: Path) -> Path | None:

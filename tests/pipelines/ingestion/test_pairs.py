@@ -130,20 +130,23 @@ def test_photographs_of_all_sizes_are_stored_as_they_are(workspace, tmp_path):
     assert without.photographs.channels == 1
 
 
-def test_a_crack_without_a_mask_is_ignored_everywhere_where_masks_are_kept_as_given(workspace, tmp_path):
+def test_labels_stay_and_masks_that_say_nothing_are_ignored_where_masks_are_kept_as_given(workspace, tmp_path, caplog):
     files = {
         "Positive/drawn.png": picture(0), "masks/Positive/drawn.png": marks(3),
         "Positive/none.png": picture(1),
+        "Positive/empty.png": picture(3), "masks/Positive/empty.png": marks(),
         "Negative/none.png": picture(2),
+        "Negative/marked.png": picture(4), "masks/Negative/marked.png": marks(5),
     }  # fmt: skip
     root = write(tmp_path / "root", files)
     done = workspace.ingest(root, parameters={"image": {**OWN_SIZE, "masks": "where_given"}})
+    assert "2 masks cannot be read, or contradict the folders" in caplog.text
     manifest = done.manifest.set_index("path")
-    assert manifest["crack_pixels"].isna().to_dict() == {
-        name: name == "Positive/none.png" for name in files if "masks" not in name
-    }
+    unknown = {"Positive/none.png", "Positive/empty.png", "Negative/marked.png"}
+    assert set(manifest.index[manifest["crack_pixels"].isna()]) == unknown
+    assert manifest["label"].to_dict() == {path: "crack" if "Positive" in path else "normal" for path in manifest.index}
     masks = {path: done.photographs.mask(row) for path, row in manifest["row"].items()}
-    assert (masks["Positive/none.png"] == IGNORED).all()
+    assert all((masks[path] == IGNORED).all() for path in unknown)
     assert (masks["Negative/none.png"] == BACKGROUND).all()
     assert (masks["Positive/drawn.png"] == CRACK).sum() == manifest.loc["Positive/drawn.png", "crack_pixels"] == 64
     assert done.quarantine.empty

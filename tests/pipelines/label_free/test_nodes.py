@@ -82,6 +82,7 @@ def test_real_cracks_are_found_by_a_network_that_has_never_seen_one(learned, pre
     metrics = evaluating.measure(counts, segmenter, Report(resamples=5))
     assert metrics["sets"]["test"]["dice"] > 0.6
     assert segmenter.facts["learned_from"] == ["00", "01", "02", "03"]
+    assert segmenter.facts["masks_used"]
 
 
 def test_nothing_is_learned_from_real_cracks(learned, plan, tmp_path):

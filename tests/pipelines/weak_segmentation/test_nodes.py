@@ -3,13 +3,20 @@ import pytest
 
 from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.imaging.simulation import Simulation
+from crack_pipeline.models.segmenters import create_segmenter
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Image, Preset, Presets
 from crack_pipeline.pipelines.segmentation import evaluating
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Report, Training
 from crack_pipeline.pipelines.segmentation.training import pack_segmenter
-from crack_pipeline.pipelines.simulating import Synthetic
-from crack_pipeline.pipelines.weak_segmentation import comparing, create_pipeline, labelling, starting, teaching
+from crack_pipeline.pipelines.weak_segmentation import (
+    comparing,
+    create_pipeline,
+    labelling,
+    measuring,
+    starting,
+    teaching,
+)
 from crack_pipeline.pipelines.weak_segmentation.parameters import (
     Labels,
     Maps,
@@ -78,24 +85,33 @@ def nothing_to_load():
     raise FileNotFoundError("there is none")
 
 
-def train(prepared, plan, checkpoints, way="self_training", start="simulated", dataset="masks", squares=SQUARES):
+def train(
+    prepared,
+    plan,
+    checkpoints,
+    way="self_training",
+    start="simulated",
+    dataset="masks",
+    squares=SQUARES,
+    rule=None,
+    label_free=nothing_to_load,
+):
     """Run the nodes of a training one after the other."""
     network = Network.model_validate({"name": "unet", "levels": 3, "base_channels": 8})
     networks = starting.create_networks(IMAGE, network, EncoderWeights("none"), TRAINING, LABELS, Nothing(), TILES)
     labelled = labelling.label_squares(*prepared, squares, Dataset(dataset), PRESETS)
     fingerprint = labelling.fingerprint_labels(*labelled)
-    sound = starting.find_sound_concrete(*labelled, SIMULATION, START)
+    sound = starting.find_sound_concrete(*labelled, networks[0], SIMULATION, START, TRAINING)
     how = SelfTraining.model_validate({"start": start, "rounds": 1, "confidence": {"least_pixels": 8}})
     first = starting.learn_start(
-        *(*labelled, *sound, fingerprint, *networks, nothing_to_load),
+        *(*labelled, *sound, fingerprint, *networks, label_free),
         *(Way(way), how, LABELS, START, plan, checkpoints),
     )
-    synthetic = Synthetic(share=0.25, simulation=SIMULATION)
     weights, history, marked = teaching.learn_in_rounds(
-        *(*first, labelled[0], sound[1], fingerprint, networks[0], Way(way), how, Maps(windows=(15, 31))),
-        *(TRAINING, START, synthetic, TILES, plan, checkpoints),
+        *(*first, *labelled, sound[1], fingerprint, networks[0], Way(way), how, Maps(windows=(15, 31)), squares),
+        *(Dataset(dataset), SIMULATION, TRAINING, START, TILES, plan, checkpoints),
     )
-    threshold = teaching.choose_threshold(weights, sound[1], Threshold(), START, TILES, plan)
+    threshold = teaching.choose_threshold(weights, sound[1], rule or Threshold(), START, TILES, plan)
     return pack_segmenter(weights, threshold, TILES, TRAINING, plan), history, marked
 
 
@@ -122,7 +138,42 @@ def test_cracks_are_found_by_a_network_that_has_seen_no_mask(trained, prepared, 
 def test_other_ways_learn_from_labels_alone(way, prepared, plan, tmp_path):
     segmenter, _, _ = train(prepared, plan, tmp_path, way)
     assert dice(segmenter, prepared, plan) > {"published": 0.1, "maps": 0.4}[way]
-    assert comparing.keep_way(segmenter).keys() == {way}
+    assert comparing.keep_way(segmenter).keys() == {f"{way}-masks"}
+
+
+def test_a_label_free_segmenter_can_begin_and_what_it_knows_is_said(trained, prepared, plan, tmp_path):
+    first = Weights(trained[0].tensors, {**trained[0].facts, "learned_from": ["13"], "masks_used": True})
+    segmenter, history, _ = train(
+        prepared,
+        plan,
+        tmp_path,
+        start="label_free",
+        rule=Threshold(rule="fixed", value=0.9999),
+        label_free=lambda: first,
+    )
+    assert dice(segmenter, prepared, plan) > 0
+    assert len(history) == 2
+    assert segmenter.facts["learned_from"] == sorted({f"{number:02d}" for number in range(12)} | {"13"})
+    assert segmenter.facts["threshold"] == 255 / 256
+    table = compared(prepared, plan, {"mine": lambda: segmenter})
+    assert table["learned_from"].tolist() == ["labels of squares, on concrete that masks call sound"]
+    assert table["seen"].tolist() == [1]
+    grey = Weights(first.tensors, {**first.facts, "image": IMAGE.model_copy(update={"mode": "grey"}).model_dump()})
+    with pytest.raises(ValueError, match="takes photographs in grey"):
+        train(prepared, plan, tmp_path, start="label_free", label_free=lambda: grey)
+
+
+def test_labels_that_were_changed_are_another_training(prepared):
+    def fingerprint(**changed):
+        squares = SQUARES.model_copy(update=changed)
+        labelled = labelling.label_squares(*prepared, squares, Dataset("masks"), PRESETS)
+        return labelling.fingerprint_labels(*labelled)["fingerprint"]
+
+    assert fingerprint() == fingerprint() != fingerprint(wrong=0.1)
+    images, manifest, partition = prepared
+    swapped = manifest.assign(photo_id=manifest["photo_id"].replace({"00": "02", "02": "00"}))
+    labelled = labelling.label_squares(images, swapped, partition, SQUARES, Dataset("masks"), PRESETS)
+    assert labelling.fingerprint_labels(*labelled)["fingerprint"] != fingerprint()
 
 
 def test_labels_may_come_from_folders(prepared, plan, tmp_path):
@@ -133,10 +184,15 @@ def test_labels_may_come_from_folders(prepared, plan, tmp_path):
 def test_no_node_that_trains_or_chooses_can_reach_a_mask():
     """Whatever comes from the photographs with their masks is followed through the graph, labels of squares aside."""
     nodes = create_pipeline().nodes
-    tainted, freed = {"weak_segmentation.raw"}, "weak_segmentation.label_squares"
+    tainted = {f"weak_segmentation.{name}" for name in ("raw", "supervised_segmenter", "ways")}
+    freed = "weak_segmentation.label_squares"
     for node in nodes:
         if node.name != freed and tainted & set(node.inputs):
             tainted |= set(node.outputs)
+    assert next(node for node in nodes if node.name == freed).outputs == [
+        "weak_segmentation.train_squares",
+        "weak_segmentation.validation_squares",
+    ]
     chosen = {"create_networks", "learn_start", "learn_in_rounds", "choose_threshold", "pack_segmenter", "keep_way"}
     assert {"weak_segmentation.images", "weak_segmentation.manifest", "weak_segmentation.metrics"} <= tainted
     found = {node.short_name: set(node.inputs) & tainted for node in nodes if node.short_name in chosen}
@@ -163,6 +219,7 @@ def test_other_pixels_in_the_same_squares_give_the_same_network(trained, plan, t
         (0, "masks", 4, "0 squares with a crack; weak_segmentation.squares.least asks for 4"),
         (1, "folders", 4, "0 photographs without a crack"),
         (None, "folders", 5, "4 photographs with a crack; weak_segmentation.squares.least asks for 5"),
+        (None, "masks", 9, "8 photographs of the role train, too few"),
     ],
 )
 def test_too_few_of_a_kind_teach_nothing(only, dataset, least, says, tmp_path):
@@ -170,6 +227,37 @@ def test_too_few_of_a_kind_teach_nothing(only, dataset, least, says, tmp_path):
     squares = SQUARES.model_copy(update={"least": least})
     with pytest.raises(ValueError, match=says):
         labelling.label_squares(*prepare(tmp_path, kinds, ROLES), squares, Dataset(dataset), PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("roles", "tiling", "says"),
+    [
+        (["train"] * 12 + ["validation"] * 4, 32, "no photograph has the role test"),
+        (ROLES, 128, "smaller than a square of 128 px: lower weak_segmentation.squares.tiling.size .* to 96 px"),
+    ],
+)
+def test_what_cannot_end_well_ends_before_anything_is_trained(prepared, roles, tiling, says):
+    images, manifest, partition = prepared
+    squares = Squares.model_validate({"tiling": {"size": tiling}, "least": 2})
+    with pytest.raises(ValueError, match=says):
+        labelling.label_squares(images, manifest, partition.assign(role=roles), squares, Dataset("masks"), PRESETS)
+
+
+def test_photographs_without_masks_are_predicted_and_told_apart_but_have_no_dice(trained, prepared, plan):
+    images, manifest, partition = prepared
+    unknown = manifest.assign(crack_pixels=manifest["crack_pixels"].mask(manifest["label"] == "crack"))
+    counts, unmarked = measuring.count_test(trained[0], images, unknown, partition, TILES, plan)
+    report = Report(resamples=5)
+    metrics = measuring.measure(counts, unmarked, trained[0], report)
+    assert metrics["sets"] == {}
+    assert metrics["photographs"]["roc_auc"] == 1
+    assert metrics["photographs"]["n"] == {"normal": 2, "crack": 2}
+    table = measuring.list_predictions(counts, unmarked, trained[0], report).set_index("image_id")
+    assert table["predicted"].to_dict() == {"12": "normal", "13": "crack", "14": "normal", "15": "crack"}
+    assert table.loc[["13", "15"], ["dice", "true_crack_share"]].isna().all(axis=None)
+    assert (table.loc[["13", "15"], "crack_share"] > 0.01).all()
+    with pytest.raises(ValueError, match="none of the photographs is sound or has a mask"):
+        measuring.count_new(trained[0], images, unknown[unknown["label"] == "crack"], TILES, plan)
 
 
 def test_a_share_of_the_labels_can_be_made_wrong(prepared):
@@ -187,17 +275,28 @@ def test_so_many_photographs_of_either_label_are_drawn(prepared):
     assert train_squares.cracked.tolist().count(True) == train_squares.cracked.tolist().count(False) == 2
 
 
+def compared(prepared, plan, ways, supervised=nothing_to_load):
+    return comparing.compare(ways, nothing_to_load, supervised, *prepared, TILES, Report(resamples=5), plan)
+
+
+def test_a_segmenter_of_other_photographs_does_not_keep_the_others_from_being_compared(trained, prepared, plan):
+    options = {**trained[0].facts["network"], "in_channels": 1}
+    grey = Weights(create_segmenter(options).state_dict(), {**trained[0].facts, "network": options})
+    table = compared(prepared, plan, {"grey": lambda: grey, "mine": lambda: trained[0]})
+    assert table["segmenter"].tolist() == ["mine"]
+
+
 def test_segmenters_that_there_are_are_compared_and_those_that_know_the_photographs_are_named(trained, prepared, plan):
     segmenter = trained[0]
     cheat = Weights(segmenter.tensors, {**segmenter.facts, "learned_from": ["12", "13"]})
-    table = comparing.compare(
-        {"self_training_from_simulated": lambda: segmenter}, nothing_to_load, lambda: cheat, *prepared, TILES,
-        Report(resamples=5), plan,
-    )  # fmt: skip
+    table = compared(prepared, plan, {"self_training_from_simulated": lambda: segmenter}, lambda: cheat)
     assert table.set_index("segmenter")["seen"].to_dict() == {"self_training_from_simulated": 0, "segmentation": 2}
     assert table["dice"].tolist() == [pytest.approx(dice(segmenter, prepared, plan))] * 2
     assert (table["minutes"] > 0).all()
-    assert comparing.draw_comparison(table).axes
+    assert {text.get_text() for text in comparing.draw_comparison(table).axes[0].get_yticklabels()} == {
+        "self training from simulated",
+        "segmentation",
+    }
     line = "segmentation has learned from 2 of these 4 photographs"
     assert any(line in said for said in comparing._lines(table))
 
@@ -205,9 +304,7 @@ def test_segmenters_that_there_are_are_compared_and_those_that_know_the_photogra
 def test_without_masks_nothing_is_compared(prepared, plan, trained):
     images, manifest, partition = prepared
     unknown = manifest.assign(crack_pixels=manifest["crack_pixels"].mask(manifest["label"] == "crack"))
-    table = comparing.compare(
-        {"a": lambda: trained[0]}, nothing_to_load, nothing_to_load, images, unknown, partition, TILES, Report(), plan
-    )
+    table = compared((images, unknown, partition), plan, {"a": lambda: trained[0]})
     assert table.empty
     assert "cannot be compared" in comparing._lines(table)[-1]
-    assert comparing.draw_comparison(table) is not None
+    assert "no mask of a crack is known" in " ".join(text.get_text() for text in comparing.draw_comparison(table).texts)

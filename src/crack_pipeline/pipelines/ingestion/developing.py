@@ -70,6 +70,8 @@ class Developed:
     index: list[tuple[str, str | None, int, int, int | None]]
     uncertain: bool = False
     """Whether nothing shows if the mask was drawn on the photograph as its EXIF orientation turns it."""
+    unusable: bool = False
+    """Whether there is a mask that was passed over, since it cannot be read or contradicts the folder's label."""
 
     @property
     def nbytes(self) -> int:
@@ -143,8 +145,15 @@ def develop(
         raise Undecodable(UNMARKED, f"its folder says {label}, and no mask says where")
     photo_id, pixels = _opened(data, image.mode, reading)
     height, width = pixels.shape[:2]
-    meaning = _mask(mask, (height, width), label, preset=preset, image=image, reading=reading)
-    known = meaning is not None and not (mask is None and label == "crack")
+    unusable = False
+    try:
+        meaning = _mask(mask, (height, width), label, preset=preset, image=image, reading=reading)
+    except Undecodable:
+        if label is None or image.masks != "where_given":
+            raise
+        # The label is what counts there, and no mask may decide whether it is learned from.
+        meaning, unusable = np.full((height, width), IGNORED, np.uint8), True
+    known = meaning is not None and not unusable and not (mask is None and label == "crack")
     crack_pixels = int(np.count_nonzero(meaning == CRACK)) if known else None
     if preset.label_from == "mask" and crack_pixels is not None:
         label = "crack" if crack_pixels else "normal"
@@ -156,7 +165,7 @@ def develop(
         images, masks, index = _tile(pixels, meaning, photo_id, preset.tiling, image)
     uncertain = mask is not None and header_size(data) in ((width, height), None) and is_turned(data) > is_turned(mask)
     stored = masks if image.masks else None
-    return Developed(photo_id, images, stored, thumbnail, width, height, label, index, uncertain)
+    return Developed(photo_id, images, stored, thumbnail, width, height, label, index, uncertain, unusable)
 
 
 def develop_all(
@@ -185,16 +194,23 @@ def develop_all(
     work = partial(_develop_row, source=source, preset=preset, image=image, reading=reading)
     progress = _Progress(len(rows))
     chunk = _Collector(image)
-    uncertain = 0
+    uncertain = unusable = 0
     items = rows.itertuples(index=False, name=None)
     for row, result in in_order(work, items, workers=reading.workers, room=reading.room):
         chunk.add(row, result)
         uncertain += isinstance(result, Developed) and result.uncertain
+        unusable += isinstance(result, Developed) and result.unusable
         progress.step()
         if chunk.files >= reading.chunk or chunk.bytes >= reading.chunk_bytes:
             yield chunk.flush(last=False)
     yield chunk.flush(last=True)
     progress.end()
+    if unusable:
+        logger.warning(
+            "%s masks cannot be read, or contradict the folders of their photographs: these are taken as photographs "
+            "with a label and without a mask (a pipeline that learns from masks names each in its quarantine)",
+            f"{unusable:,}",
+        )
     if uncertain:
         logger.warning(
             "%s photographs are turned by their EXIF orientation, and their masks, of the same size, are not: they are "

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crack_pipeline.imaging import near_duplicates
-from crack_pipeline.imaging.photograph_stack import PhotographChunk, PhotographStack
+from crack_pipeline.imaging.photograph_stack import IGNORED, PhotographChunk, PhotographStack
 from crack_pipeline.imaging.stack import ImageChunk, Stack
 from crack_pipeline.pipelines.ingestion import partition as roles
 from crack_pipeline.pipelines.ingestion.developing import DOUBTFUL, develop_all
@@ -341,7 +341,8 @@ def _masks_agree(images: Stack, photos: pd.Index) -> bool:
     if not isinstance(images, PhotographStack) or not images.has_masks:
         return True
     masks = [images.mask(int(row)) for row in np.flatnonzero(images.index["photo"].isin(photos))]
-    return all(np.array_equal(masks[0], mask) for mask in masks[1:])
+    said = [mask for mask in masks if (mask != IGNORED).any()]  # where nothing is known, nothing is contradicted
+    return all(np.array_equal(said[0], mask) for mask in said[1:])
 
 
 def _counted(values: pd.Series) -> str:

@@ -32,7 +32,8 @@ class Image(Strict):
     masks: bool | Literal["where_given"] = Field(
         False,
         description="store the mask of every picture, too, and quarantine what has none or a doubtful one; "
-        "where_given: a photograph that has none, and whose folder says crack, is ignored in every pixel",
+        "where_given: a photograph whose folder gives the label, and that has none that can be believed, is ignored in "
+        "every pixel, unless it is sound",
     )
     tiles: bool = Field(
         True, description="cut photographs into tiles where the preset says so; false keeps every photograph whole"

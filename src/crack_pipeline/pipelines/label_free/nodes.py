@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,16 +74,20 @@ def train_segmenter(
     Returns
     -------
     tuple of Weights and pandas.DataFrame
-        The weights say which photographs were looked at, so that a test on them can be told from a test on others.
+        The weights say which photographs were looked at, so that a test on them can be told from a test on others, and
+        whether masks have said where cracked ones are sound (``masks_used``).
     """
-    began = time.monotonic()
     weights, history = learn_simulated(
         train_squares, validation_squares, data_fingerprint, initial_weights, training, plan, checkpoints
     )
     rows = np.concatenate([train_squares.places.rows, validation_squares.places.rows])
-    seen = sorted(set(manifest.loc[manifest["row"].isin(rows), "photo_id"]))
-    minutes = (time.monotonic() - began) / 60
-    return Weights(weights.tensors, {**weights.facts, "learned_from": seen, "minutes": minutes}), history
+    table = manifest[manifest["row"].isin(rows)]
+    facts = {
+        **weights.facts,
+        "learned_from": sorted(set(table["photo_id"])),
+        "masks_used": bool((table["crack_pixels"] > 0).any()),
+    }
+    return Weights(weights.tensors, facts), history
 
 
 def choose_simulated_threshold(

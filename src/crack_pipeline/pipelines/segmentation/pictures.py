@@ -77,13 +77,18 @@ def summarise(
     roles = ", ".join(f"{n:,} {role}" for role, n in data["roles"].items())
     lines = [
         f"{data['images']:,} photographs ({roles}); {len(quarantine):,} files in quarantine",
-        f"a pixel is a crack from a probability of {threshold['threshold']:.3f} on, where Dice over the "
-        f"{_judges(threshold['validation'])} is highest "
-        f"({threshold['validation']['dice']:.4f})",
+        f"a pixel is a crack from a probability of {threshold['threshold']:.3f} on, {_why(threshold)}",
         "",
         *_tables(metrics, widths),
     ]
     return "\n".join(lines)
+
+
+def _why(threshold: Mapping[str, Any]) -> str:
+    if "validation" not in threshold:
+        return "as asked for"
+    validation = threshold["validation"]
+    return f"where Dice over the {_judges(validation)} is highest ({validation['dice']:.4f})"
 
 
 def _judges(validation: Mapping[str, Any]) -> str:
@@ -104,6 +109,8 @@ def summarise_evaluation(evaluation: Mapping[str, Any], widths: pd.DataFrame, qu
 
 
 def _tables(metrics: Mapping[str, Any], widths: pd.DataFrame) -> list[str]:
+    if not metrics["sets"]:
+        return ["no mask of a crack is known of these photographs: nothing can be said of single pixels"]
     shown = widths.loc[widths["true_pixels"] > 0, ["width", "share", "recall", "recall_tolerant"]]
     table = metrics_table(metrics).to_string(index=False, float_format=lambda value: f"{value:.4f}")
     if shown.empty:

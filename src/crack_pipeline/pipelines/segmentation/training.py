@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -254,7 +253,6 @@ def train_segmenter(
     from crack_pipeline.training.crops import GridCrops, RandomCrops
     from crack_pipeline.training.synthetic import Mixed
 
-    began = time.monotonic()
     check_same_run(images, manifest)
     require_roles(manifest, partition, ("train", "validation"))
     tables = {role: select(manifest, partition, [role]) for role in ("train", "validation")}
@@ -295,8 +293,7 @@ def train_segmenter(
         callbacks=callbacks,
     )
     learned_from = sorted({photo for table in tables.values() for photo in table["photo_id"]})
-    facts = {**weights.facts, "learned_from": learned_from, "minutes": (time.monotonic() - began) / 60}
-    return Weights(weights.tensors, facts), history
+    return Weights(weights.tensors, {**weights.facts, "learned_from": learned_from}), history
 
 
 def learn(
@@ -328,7 +325,7 @@ def learn(
     Returns
     -------
     tuple of Weights and pandas.DataFrame
-        As of :func:`train_segmenter`.
+        As of :func:`train_segmenter`; ``facts["minutes"]`` say how long the epochs took.
     """
     # Lightning takes seconds to import, and only training needs it.
     from crack_pipeline.training.crops import Crops
@@ -380,7 +377,7 @@ def learn(
         watch=Watch("validation_dice", "max", training.patience) if best else None,
         callbacks=callbacks,
     )
-    facts = {**initial_weights.facts, "data": dict(data_fingerprint)}
+    facts = {**initial_weights.facts, "data": dict(data_fingerprint), "minutes": history.attrs["minutes"]}
     return Weights(module.result.state_dict(), facts), history
 
 

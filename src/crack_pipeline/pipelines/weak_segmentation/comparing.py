@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from crack_pipeline.evaluation import segmentation_counts as counting
 from crack_pipeline.evaluation.comparison_figure import comparison_figure
+from crack_pipeline.evaluation.metrics import with_interval
 from crack_pipeline.evaluation.segmentation_metrics import segmentation_metrics
 from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.models.weights import Weights
@@ -20,6 +21,8 @@ from crack_pipeline.pipelines.segmentation.evaluating import count_new
 from crack_pipeline.pipelines.segmentation.parameters import Report
 from crack_pipeline.pipelines.segmentation.pictures import summarise as summarise_segmentation
 from crack_pipeline.pipelines.segmentation.pictures import summarise_evaluation as summarise_segmentation_evaluation
+from crack_pipeline.pipelines.segmentation.predicting import levels
+from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
 from crack_pipeline.pipelines.steps import select
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
@@ -30,12 +33,16 @@ Loader = Callable[[], Weights]
 
 _MEASURES = ("dice", "iou", "precision", "recall", "f1_tolerant", "dice_per_image", "miou")
 _LABELS, _SIMULATED, _MASKS = "labels of squares", "simulated cracks", "masks"
+_SOUND_BY_MASKS = ", on concrete that masks call sound"
+_TIMED = 10
 
 
 def keep_way(segmenter: Weights) -> dict[str, Weights]:
-    """Name a segmenter by the way in which it was trained, so that the next one can be compared to it."""
-    way, start = segmenter.facts["way"], segmenter.facts["start"]
-    return {way if way == start else f"{way}_from_{start}": segmenter}
+    """Name a segmenter by how, and from which data set, it was trained, so that the next one can be compared to it."""
+    facts = segmenter.facts
+    name = facts["way"] if facts["way"] == facts["start"] else f"{facts['way']}_from_{facts['start']}"
+    wrong = f"-{100 * facts['wrong_labels']:g}_percent_wrong" if facts["wrong_labels"] else ""
+    return {f"{name}-{facts['dataset']}{wrong}": segmenter}
 
 
 def compare(
@@ -67,7 +74,8 @@ def compare(
     pandas.DataFrame
         A row per segmenter, the lowest Dice first: ``segmenter``, ``learned_from``, the metrics with ``<name>_low`` and
         ``<name>_high``, ``threshold``, ``photographs``, ``seen`` (of these it has learned from), ``minutes`` of
-        training (missing where it is not known) and ``megapixels_per_second`` in use. Empty where there are no masks.
+        training (missing where it is not known), ``images_per_second`` and ``megapixels_per_second`` in use. Empty
+        where no mask of a crack is known.
     """
     return compare_new(ways, label_free, supervised, images, select(manifest, partition, ["test"]), tiles, report, plan)
 
@@ -87,9 +95,11 @@ def compare_new(
     rows = []
     for name, source, weights in _found(ways, label_free, supervised) if (table["crack_pixels"] > 0).any() else ():
         logger.info("measuring %s", name)
-        began = time.monotonic()
-        counts = count_new(weights, images, table, tiles, plan)
-        seconds = time.monotonic() - began
+        try:
+            counts = count_new(weights, images, table, tiles, plan)
+        except ValueError as error:  # it may be of other photographs: grey ones, say
+            logger.warning("%s is not compared: %s", name, error)
+            continue
         threshold = float(weights.facts["threshold"])
         measured = segmentation_metrics(
             counting.from_table(counts), threshold, counts["group"], resamples=report.resamples, seed=report.seed
@@ -103,10 +113,10 @@ def compare_new(
             "photographs": len(table),
             "seen": int(table["photo_id"].isin(weights.facts.get("learned_from", ())).sum()),
             "minutes": weights.facts.get("minutes"),
-            "megapixels_per_second": float((table["width"] * table["height"]).sum()) / 1e6 / seconds,
+            **_speed(weights, images, table["row"].astype(int).tolist()[:_TIMED], tiles, plan),
         }
         rows.append(row)
-    ends = ["threshold", "photographs", "seen", "minutes", "megapixels_per_second"]
+    ends = ["threshold", "photographs", "seen", "minutes", "images_per_second", "megapixels_per_second"]
     columns = ["segmenter", "learned_from", *(f"{m}{end}" for m in _MEASURES for end in ("", "_low", "_high")), *ends]
     found = pd.DataFrame(rows, columns=columns)
     return found.astype({"minutes": np.float64}).sort_values("dice", kind="stable", ignore_index=True)
@@ -126,27 +136,37 @@ def summarise(
     comparison: pd.DataFrame,
 ) -> str:
     """Say in a few lines what was found, how good it is, and how the other ways are."""
-    return "\n".join([summarise_segmentation(metrics, widths, threshold, quarantine, data), *_lines(comparison)])
+    lines = [summarise_segmentation(metrics, widths, threshold, quarantine, data), *_photographs(metrics)]
+    return "\n".join([*lines, *_lines(comparison)])
 
 
 def summarise_evaluation(
     evaluation: Mapping[str, Any], widths: pd.DataFrame, quarantine: pd.DataFrame, comparison: pd.DataFrame
 ) -> str:
     """Say in a few lines how good the segmenters are on other photographs."""
-    return "\n".join([summarise_segmentation_evaluation(evaluation, widths, quarantine), *_lines(comparison)])
+    lines = [summarise_segmentation_evaluation(evaluation, widths, quarantine), *_photographs(evaluation)]
+    return "\n".join([*lines, *_lines(comparison)])
+
+
+def _photographs(metrics: Mapping[str, Any]) -> list[str]:
+    found = metrics["photographs"]
+    number = found["n"]
+    if found["roc_auc"] is None:
+        return []
+    return [
+        "",
+        f"{number['crack']:,} photographs labelled as cracked are told from {number['normal']:,} others with ROC-AUC "
+        f"{with_interval(found, 'roc_auc')}",
+    ]
 
 
 def _lines(comparison: pd.DataFrame) -> list[str]:
     if comparison.empty:
         return ["", "no mask of a crack is known of these photographs: the segmenters cannot be compared on them"]
-    columns = ["segmenter", "learned_from", "dice", "iou", "f1_tolerant", "minutes", "megapixels_per_second"]
-    shown = comparison[columns].rename(columns={"megapixels_per_second": "megapixels/s"})
+    columns = ["segmenter", "learned_from", "dice", "iou", "f1_tolerant", "minutes", "images_per_second"]
+    shown = comparison[columns].rename(columns={"images_per_second": "images/s"})
     table = shown.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="?")
-    lines = [
-        "",
-        "all segmenters that there are, on the same photographs; no mask was used but where it says so:",
-        table,
-    ]
+    lines = ["", "all segmenters that there are, on the same photographs:", table]
     for _, row in comparison[comparison["seen"] > 0].iterrows():
         lines.append(
             f"{row['segmenter']} has learned from {row['seen']:,} of these {row['photographs']:,} photographs: it "
@@ -161,6 +181,17 @@ def _found(ways: Mapping[str, Loader], label_free: Loader, supervised: Loader) -
         try:
             weights = load()
         except Exception as error:  # whatever a store raises: the others are compared all the same
-            logger.info("%s is not compared: there is none to load (%s)", name, str(error).splitlines()[0])
+            logger.info("%s is not compared, there is none to load: %s", name, " ".join(str(error).split()))
             continue
-        yield name, source, weights
+        masked = weights.facts.get("masks_used", source == _SIMULATED) and source != _MASKS
+        yield name, source + (_SOUND_BY_MASKS if masked else ""), weights
+
+
+def _speed(weights: Weights, images: PhotographStack, rows: list[int], tiles: Tiles, plan: Plan) -> dict[str, float]:
+    """Time a few photographs, without counting anything in them."""
+    network, how = rebuild(weights), tiles_for(weights, tiles)
+    levels(network, images.photograph(rows[0]), plan, how)
+    began = time.monotonic()
+    pixels = sum(levels(network, images.photograph(row), plan, how).size for row in rows)
+    seconds = time.monotonic() - began
+    return {"images_per_second": len(rows) / seconds, "megapixels_per_second": pixels / 1e6 / seconds}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from crack_pipeline.imaging import tiling
 from crack_pipeline.imaging.labelled_squares import LabelledSquares
 from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED, PhotographStack
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Presets, Tiling
-from crack_pipeline.pipelines.steps import check_same_run, require_roles, select
+from crack_pipeline.pipelines.steps import check_same_run, require_roles, rows_of, select
 from crack_pipeline.pipelines.weak_segmentation.parameters import Squares
 
 logger = logging.getLogger(__name__)
@@ -50,22 +51,40 @@ def label_squares(
     Raises
     ------
     ValueError
-        If a role has no photographs, or too few squares of a label to learn anything from.
+        If a role has no photographs, or too few squares of a label to learn anything from, or nothing could be
+        measured on the role ``test``: no time is to be spent on the others then.
     """
     check_same_run(images, manifest)
-    require_roles(manifest, partition, ("train", "validation"))
+    require_roles(manifest, partition, ("train", "validation", "test"))
+    if select(manifest, partition, ["test"])["crack_pixels"].isna().all():
+        raise ValueError(
+            "none of the photographs of the role test is sound or has a mask, so nothing could be measured: add some, "
+            "or change the partition"
+        )
     preset = presets.named(dataset)
     whole = preset.label_from != "mask"
     found = {}
     for role, least in (("train", squares.least), ("validation", 1)):
         table = _draw(select(manifest, partition, [role]), squares)
+        if len(table) < least:
+            raise ValueError(
+                f"there are {len(table):,} photographs of the role {role}, too few to teach what a crack is: add some "
+                f"(weak_segmentation.squares.least asks for {least:,})"
+            )
+        cutting = preset.tiling or squares.tiling
         cuts = [
-            _whole(images, row, label) if whole else _cut(images, row, preset.tiling or squares.tiling)
+            _whole(images, row, label) if whole else _cut(images, row, cutting)
             for row, label in zip(table["row"].tolist(), table["label"].tolist(), strict=True)
         ]
-        labelled = _join(images, table, cuts, squares)
+        largest = int(images.sizes[rows_of(table)].min(axis=1).max())
+        if not whole and largest < cutting.size:
+            raise ValueError(
+                f"all {len(table):,} photographs of the role {role} are smaller than a square of {cutting.size} px: "
+                f"lower weak_segmentation.squares.tiling.size (or that of the preset) to {largest} px or less"
+            )
+        labelled = _join(images, table, cuts)
         _check(labelled, role, least, whole=whole)
-        found[role] = labelled
+        found[role] = _turned(labelled, squares)
     return found["train"], found["validation"]
 
 
@@ -81,10 +100,10 @@ def fingerprint_labels(train_squares: LabelledSquares, validation_squares: Label
     roles: dict[str, int] = {}
     photographs = 0
     for role, squares in (("train", train_squares), ("validation", validation_squares)):
-        digest.update("\n".join([role, *squares.photo_ids]).encode())
+        digest.update("\n".join([role, *squares.photo_ids.tolist()]).encode())
         for array in (squares.rows, squares.boxes, squares.cracked):
             digest.update(np.ascontiguousarray(array).tobytes())
-        photographs += len(squares.photo_ids)
+        photographs += len(squares.photograph_rows)
         for kind, number in (("cracked", squares.cracked.sum()), ("sound", (~squares.cracked).sum())):
             roles[f"{role} squares {kind}"] = int(number)
     return {"fingerprint": digest.hexdigest(), "images": photographs, "roles": roles}
@@ -117,18 +136,26 @@ def _cut(images: PhotographStack, row: int, cutting: Tiling) -> Cut:
     return np.column_stack([corners, np.full_like(corners, size)])[keep], inside[keep] > 0
 
 
-def _join(images: PhotographStack, table: pd.DataFrame, cuts: list[Cut], squares: Squares) -> LabelledSquares:
+def _turned(labelled: LabelledSquares, squares: Squares) -> LabelledSquares:
+    """Turn a share of the labels into their contrary."""
+    if not squares.wrong:
+        return labelled
+    cracked = labelled.cracked.copy()
+    drawn = np.random.default_rng([squares.seed, 2]).permutation(len(cracked))[: round(squares.wrong * len(cracked))]
+    cracked[drawn] ^= True
+    logger.warning("%s of %s labels are turned into their contrary", f"{len(drawn):,}", f"{len(cracked):,}")
+    return replace(labelled, cracked=cracked)
+
+
+def _join(images: PhotographStack, table: pd.DataFrame, cuts: list[Cut]) -> LabelledSquares:
     numbers = [len(labels) for _, labels in cuts]
     cracked = np.concatenate([np.empty(0, np.bool_), *(labels for _, labels in cuts)])
-    if squares.wrong:
-        drawn = np.random.default_rng([squares.seed, 2]).permutation(len(cracked))
-        cracked[drawn[: round(squares.wrong * len(cracked))]] ^= True
     return LabelledSquares(
         images.without_masks(),
         np.repeat(table["row"].to_numpy(np.int64), numbers),
         np.concatenate([np.empty((0, 4), np.int64), *(boxes for boxes, _ in cuts)]),
         cracked,
-        tuple(sorted(set(table["photo_id"]))),
+        np.repeat(table["photo_id"].to_numpy(np.str_), numbers),
     )
 
 

@@ -44,7 +44,9 @@ class Squares(_Strict):
     most: int = Field(
         4000, ge=1, description="photographs to learn from, at most, half of either label as far as there are so many"
     )
-    least: int = Field(20, ge=1, description="squares of either label without which nothing is trained")
+    least: int = Field(
+        20, ge=1, description="photographs, and squares of either label, without which nothing is trained"
+    )
     wrong: float = Field(
         0.0, ge=0, lt=0.5, description="share of the labels that is turned into its contrary, to see what errors cost"
     )
@@ -99,6 +101,12 @@ class SelfTraining(_Strict):
         le=1,
         description="share of the crops that are made to hold what the last segmenter took for a crack in a square "
         "labelled as sound",
+    )
+    simulated: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="share of the crops on which cracks are simulated in addition, whose masks are exact",
     )
     confidence: Confidence = Field(default_factory=lambda: Confidence.model_validate({}))
 

@@ -19,11 +19,20 @@ from crack_pipeline.pipelines.weak_segmentation.comparing import (
     summarise_evaluation,
 )
 from crack_pipeline.pipelines.weak_segmentation.labelling import fingerprint_labels, label_squares
+from crack_pipeline.pipelines.weak_segmentation.measuring import (
+    count_new,
+    count_test,
+    list_predictions,
+    measure,
+    measure_evaluation,
+)
 from crack_pipeline.pipelines.weak_segmentation.starting import create_networks, find_sound_concrete, learn_start
 from crack_pipeline.pipelines.weak_segmentation.teaching import choose_threshold, draw_pseudo_masks, learn_in_rounds
 
 _SHARED = ("params:dataset", "params:presets")
 _OTHERS = ["ways", "label_free_segmenter", "supervised_segmenter"]
+_OWN = ("count_test", "count_photographs", "measure", "list_predictions", "summarise")
+"""Steps of the evaluation of a segmenter that are others here, where not all photographs have masks."""
 _SQUARES, _SOUND = ["train_squares", "validation_squares"], ["sound_train", "sound_validation"]
 
 
@@ -54,7 +63,7 @@ def create_pipeline(**_: Any) -> Pipeline:
         Node(fingerprint_labels, _SQUARES, "data_fingerprint", name="fingerprint_labels"),
         Node(
             find_sound_concrete,
-            [*_SQUARES, "params:simulation", "params:start"],
+            [*_SQUARES, "initial_weights", "params:simulation", "params:start", "params:training"],
             _SOUND,
             name="find_sound_concrete",
         ),
@@ -83,16 +92,18 @@ def create_pipeline(**_: Any) -> Pipeline:
             [
                 "first_weights",
                 "first_history",
-                "train_squares",
+                *_SQUARES,
                 "sound_validation",
                 "data_fingerprint",
                 "initial_weights",
                 "params:way",
                 "params:self_training",
                 "params:maps",
+                "params:squares",
+                "params:dataset",
+                "params:simulation",
                 "params:training",
                 "params:start",
-                "params:synthetic",
                 TILES,
                 "plan",
                 "checkpoints",
@@ -119,7 +130,20 @@ def create_pipeline(**_: Any) -> Pipeline:
             "segmenter",
             name="pack_segmenter",
         ),
-        *(node for node in tested() if node.name != "summarise"),
+        Node(
+            count_test,
+            ["segmenter", "images", "manifest", "partition", TILES, "plan"],
+            ["pixel_counts", "unmarked"],
+            name="count_test",
+        ),
+        Node(measure, ["pixel_counts", "unmarked", "segmenter", REPORT], "metrics", name="measure"),
+        Node(
+            list_predictions,
+            ["pixel_counts", "unmarked", "segmenter", REPORT],
+            "predictions_test",
+            name="list_predictions",
+        ),
+        *(node for node in tested() if node.name not in _OWN),
         Node(keep_way, "segmenter", "ways", name="keep_way"),
         Node(
             compare,
@@ -144,7 +168,20 @@ def create_evaluate_pipeline(**_: Any) -> Pipeline:
     """Take other photographs with masks and the trained segmenters; give metrics of the set ``evaluation``."""
     name, model = "weak_segmentation_evaluate", "weak_segmentation"
     nodes = [
-        *(node for node in evaluated() if node.name != "summarise"),
+        Node(
+            count_new,
+            ["segmenter", "images", "manifest", TILES, "plan"],
+            ["pixel_counts", "unmarked"],
+            name="count_photographs",
+        ),
+        Node(measure_evaluation, ["pixel_counts", "unmarked", "segmenter", REPORT], "evaluation", name="measure"),
+        Node(
+            list_predictions,
+            ["pixel_counts", "unmarked", "segmenter", REPORT],
+            "predictions_evaluation",
+            name="list_predictions",
+        ),
+        *(node for node in evaluated() if node.name not in _OWN),
         Node(
             compare_new,
             [*_OTHERS, "images", "manifest", TILES, REPORT, "plan"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,21 @@ from crack_pipeline.models.segmenters import ClassifierOptions
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Training
-from crack_pipeline.pipelines.segmentation.training import Pretrained, create_network, learn_simulated, rebuild
-from crack_pipeline.pipelines.simulating import squares_in
+from crack_pipeline.pipelines.segmentation.training import (
+    Pretrained,
+    create_network,
+    crop_side,
+    learn_simulated,
+    rebuild,
+)
+from crack_pipeline.pipelines.simulating import check_widths, squares_in
 from crack_pipeline.pipelines.weak_segmentation.parameters import Labels, SelfTraining, Start, Way
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)
 
-_LARGEST = 256
+_LARGEST, _SHRUNK = 256, 1.5
 
 
 def start_of(way: Way, self_training: SelfTraining) -> Start:
@@ -51,8 +56,19 @@ def create_networks(
     Returns
     -------
     tuple of Weights
-        Both with random weights; ValueError as :func:`crack_pipeline.pipelines.segmentation.training.create_network`.
+        Both with random weights.
+
+    Raises
+    ------
+    ValueError
+        As :func:`crack_pipeline.pipelines.segmentation.training.create_network` does, or if photographs would not be
+        stored as they are, with the masks that there are.
     """
+    if not image.masks or image.size is not None:
+        raise ValueError(
+            "weak_segmentation reads photographs at their own size, and measures itself where there are masks: set "
+            "weak_segmentation.image.size to null and image.masks to where_given (or true)"
+        )
     segmenter = create_network(image, network, encoder_weights, training, pretrained, tiles)
     options = ClassifierOptions(in_channels=1 if image.mode == "grey" else 3, widths=labels.widths)
     torch.manual_seed(labels.seed)
@@ -61,7 +77,12 @@ def create_networks(
 
 
 def find_sound_concrete(
-    train_squares: LabelledSquares, validation_squares: LabelledSquares, simulation: Simulation, start: Training
+    train_squares: LabelledSquares,
+    validation_squares: LabelledSquares,
+    initial_weights: Weights,
+    simulation: Simulation,
+    start: Training,
+    training: Training,
 ) -> tuple[SimulatedSquares, SimulatedSquares]:
     """Find squares of sound concrete where labels say that there is no crack.
 
@@ -73,8 +94,11 @@ def find_sound_concrete(
     Raises
     ------
     ValueError
-        If there are none of that size.
+        If there are none of that size, or cracks would be wider than what they are drawn on, here or in the rounds.
     """
+    stride = int(rebuild(initial_weights).stride)
+    rows = train_squares.photograph_rows
+    check_widths(simulation, crop_side(train_squares.photographs, rows, training.crop, stride, inside=True))
     train, validation = (
         squares_in(
             MarkedPhotographs(
@@ -133,16 +157,16 @@ def learn_start(
     Returns
     -------
     Weights
-        Its ``facts["minutes"]`` say how long this took.
+        Its ``facts["minutes"]`` say how long its epochs took.
     pandas.DataFrame
         A row per epoch; none of what was loaded.
 
     Raises
     ------
     ValueError
-        If there is no such segmenter, or it takes other photographs.
+        If the segmenter that is to be loaded takes other photographs; whatever a store raises where there is none.
     """
-    began, kind = time.monotonic(), start_of(way, self_training)
+    kind = start_of(way, self_training)
     if kind == "label_free":
         weights, history = _loaded(label_free, initial_weights), pd.DataFrame({"epoch": []})
     elif kind == "simulated":
@@ -154,8 +178,7 @@ def learn_start(
         weights, history = _learn_labels(
             train_squares, validation_squares, data_fingerprint, first, labels, plan, checkpoints
         )
-    minutes = (time.monotonic() - began) / 60
-    return Weights(weights.tensors, {**weights.facts, "minutes": weights.facts.get("minutes", 0.0) + minutes}), history
+    return weights, history
 
 
 def _loaded(label_free: Callable[[], Weights], initial: Weights) -> Weights:
@@ -183,8 +206,16 @@ def _learn_labels(
 
     network = rebuild(initial_weights)
     epochs = math.ceil(labels.steps / labels.steps_per_epoch)
-    size = labels.size or min(_LARGEST, int(np.median(train_squares.boxes[:, 2:].max(axis=1))))
+    typical = int(np.median(train_squares.boxes[:, 2:].max(axis=1)))
+    size = labels.size or min(_LARGEST, typical)
     size = -(-size // network.stride) * network.stride
+    if typical > _SHRUNK * size:
+        logger.warning(
+            "labels of photographs of %d px are learned from pictures of %d px, and photographs are looked at in their "
+            "own size: expect little; the way self_training, with start simulated, shrinks nothing",
+            typical,
+            size,
+        )
     module = ImageLabelTraining(
         network.to(memory_format=torch.channels_last),
         pooling=labels.pooling,
@@ -228,4 +259,5 @@ def _learn_labels(
         },
         watch=Watch("validation_loss", "min"),
     )
-    return Weights(module.result.state_dict(), {**initial_weights.facts, "data": dict(data_fingerprint)}), history
+    facts = {**initial_weights.facts, "data": dict(data_fingerprint), "minutes": history.attrs["minutes"]}
+    return Weights(module.result.state_dict(), facts), history

@@ -13,21 +13,26 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from skimage.filters import threshold_otsu
 
+from crack_pipeline.evaluation.segmentation_counts import LEVELS
 from crack_pipeline.evaluation.segmentation_figures import squares_figure
-from crack_pipeline.imaging.darkness import local_darkness, otsu
+from crack_pipeline.imaging.darkness import local_darkness
 from crack_pipeline.imaging.labelled_squares import LabelledSquares
 from crack_pipeline.imaging.marked_photographs import MarkedPhotographs
-from crack_pipeline.imaging.pseudo_masks import pseudo_mask
+from crack_pipeline.imaging.photograph_stack import BACKGROUND, CRACK
+from crack_pipeline.imaging.pseudo_masks import Confidence, pseudo_mask
 from crack_pipeline.imaging.simulated_squares import SimulatedSquares
+from crack_pipeline.imaging.simulation import Simulation
 from crack_pipeline.models.any_size import AnySize
 from crack_pipeline.models.weights import Weights
+from crack_pipeline.pipelines.ingestion.parameters import Dataset
 from crack_pipeline.pipelines.label_free.nodes import choose_simulated_threshold
 from crack_pipeline.pipelines.segmentation.parameters import Training
 from crack_pipeline.pipelines.segmentation.predicting import levels
 from crack_pipeline.pipelines.segmentation.training import crop_side, learn, rebuild
-from crack_pipeline.pipelines.simulating import Synthetic, squares_in
-from crack_pipeline.pipelines.weak_segmentation.parameters import Maps, SelfTraining, Threshold, Way
+from crack_pipeline.pipelines.simulating import squares_in
+from crack_pipeline.pipelines.weak_segmentation.parameters import Maps, SelfTraining, Squares, Threshold, Way
 from crack_pipeline.pipelines.weak_segmentation.starting import start_of
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
@@ -35,22 +40,27 @@ from crack_pipeline.training.segmenting import Tiles
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
-_SHOWN = 24
+_SHOWN, _LARGEST_SHOWN = 24, 256
+_LEAST_DARK = 0.5
+"""Standard deviations below the surroundings that a crack is dark at least."""
 
 
 def learn_in_rounds(
     first_weights: Weights,
     first_history: pd.DataFrame,
     train_squares: LabelledSquares,
+    validation_squares: LabelledSquares,
     sound_validation: SimulatedSquares,
     data_fingerprint: Mapping[str, Any],
     initial_weights: Weights,
     way: Way,
     self_training: SelfTraining,
     maps: Maps,
+    squares: Squares,
+    dataset: Dataset,
+    simulation: Simulation,
     training: Training,
     start: Training,
-    synthetic: Synthetic,
     tiles: Tiles,
     plan: Plan,
     checkpoints: Path,
@@ -64,18 +74,20 @@ def learn_in_rounds(
     ----------
     first_weights, first_history
         Of the first network.
-    train_squares
-        Squares with labels.
+    train_squares, validation_squares
+        Squares with labels; of the latter nothing but the names of their photographs.
     sound_validation
         Simulated cracks, on which every epoch is measured; none is chosen by it.
     data_fingerprint, initial_weights, training, plan, checkpoints
         As for :func:`crack_pipeline.pipelines.segmentation.training.learn`.
     way, self_training, maps
         How many rounds, and how a network marks.
+    squares, dataset
+        Said of the segmenter, so that one that was trained otherwise is not taken for it.
+    simulation
+        What is drawn on some of the crops.
     start
         Its crop is that of the simulated squares.
-    synthetic
-        Simulated cracks that are mixed in.
     tiles
         How the photographs are looked at.
 
@@ -88,7 +100,7 @@ def learn_in_rounds(
     MarkedPhotographs
         What the last one has learned from; the labels alone where there were no rounds.
     """
-    weights, histories, began = first_weights, [first_history], time.monotonic()
+    weights, histories, minutes = first_weights, [first_history], float(first_weights.facts.get("minutes", 0.0))
     rows = train_squares.photograph_rows
     marked = MarkedPhotographs(
         train_squares.photographs, ((row, train_squares.label_mask(row)) for row in rows.tolist())
@@ -109,7 +121,7 @@ def learn_in_rounds(
             "confidence": self_training.confidence.model_dump(mode="json"),
             "false_alarms": self_training.false_alarms,
             "maps": maps.model_dump(mode="json") if activation else None,
-            "synthetic": synthetic.model_dump(mode="json"),
+            "simulated": [self_training.simulated, simulation.model_dump(mode="json")],
             "tiles": tiles.model_dump(mode="json"),
         }
         weights, history = _learn_marked(
@@ -121,19 +133,23 @@ def learn_in_rounds(
             self_training,
             training,
             start,
-            synthetic,
+            simulation,
             plan,
             checkpoints,
             identity,
         )
         histories.append(history)
-    minutes = first_weights.facts["minutes"] + (time.monotonic() - began) / 60
+        minutes += weights.facts["minutes"]
+    own = [*train_squares.photo_ids.tolist(), *validation_squares.photo_ids.tolist()]
     facts = {
         **weights.facts,
         "minutes": minutes,
-        "learned_from": list(train_squares.photo_ids),
+        "learned_from": sorted({*own, *first_weights.facts.get("learned_from", ())}),
+        "masks_used": bool(first_weights.facts.get("masks_used", False)),
         "way": str(way),
         "start": start_of(way, self_training),
+        "wrong_labels": squares.wrong,
+        "dataset": str(dataset),
     }
     return Weights(weights.tensors, facts), _one_after_another(histories), marked
 
@@ -151,20 +167,29 @@ def choose_threshold(
     Returns
     -------
     dict
-        As of :func:`crack_pipeline.pipelines.label_free.nodes.choose_simulated_threshold`; with the rule ``fixed``,
-        Dice of simulated cracks at the threshold that would have been chosen.
+        As of :func:`crack_pipeline.pipelines.label_free.nodes.choose_simulated_threshold`; with the rule ``fixed`` only
+        ``threshold``.
     """
-    found = choose_simulated_threshold(network_weights, sound_validation, start, tiles, plan)
-    return found if threshold.rule == "simulated" else {**found, "threshold": round(threshold.value * 256) / 256}
+    if threshold.rule == "simulated":
+        return choose_simulated_threshold(network_weights, sound_validation, start, tiles, plan)
+    return {"threshold": min(max(round(threshold.value * LEVELS), 1), LEVELS - 1) / LEVELS}
 
 
 def draw_pseudo_masks(marked: MarkedPhotographs, train_squares: LabelledSquares, training: Training) -> Figure:
     """Show squares that were labelled as cracked, and the outlines of what was learned as crack in them."""
     cracked = np.flatnonzero(train_squares.cracked)
-    drawn = np.random.default_rng(training.seed).permutation(cracked)[:_SHOWN]
-    boxes = train_squares.boxes[drawn]
-    size = int(np.clip(boxes[:, 2:].max(), 16, training.crop))
-    return squares_figure(*marked.crops(train_squares.rows[drawn], boxes[:, :2], size))
+    drawn = np.sort(np.random.default_rng(training.seed).permutation(cracked)[:_SHOWN])
+    size = min(_LARGEST_SHOWN, int(train_squares.boxes[drawn, 2:].max()))
+    images, masks = train_squares.take(drawn, size)
+    for mask, row, (y, x, height, width) in zip(
+        masks, train_squares.rows[drawn].tolist(), train_squares.boxes[drawn].tolist(), strict=True
+    ):
+        learned = (marked.mask(row)[y : y + height, x : x + width] == CRACK).astype(np.float32)
+        inside = np.argwhere(mask == BACKGROUND)
+        (top, left), (bottom, right) = inside.min(axis=0), inside.max(axis=0) + 1
+        shrunk = cv2.resize(learned, (int(right - left), int(bottom - top)), interpolation=cv2.INTER_AREA)
+        mask[top:bottom, left:right] = shrunk > 0
+    return squares_figure(images, masks)
 
 
 def _learn_marked(
@@ -176,7 +201,7 @@ def _learn_marked(
     self_training: SelfTraining,
     training: Training,
     start: Training,
-    synthetic: Synthetic,
+    simulation: Simulation,
     plan: Plan,
     checkpoints: Path,
     identity: Mapping[str, Any],
@@ -195,12 +220,9 @@ def _learn_marked(
         centred=training.centred,
         others=(marked.false_alarms, min(self_training.false_alarms, 1 - training.centred)),
     )
-    if synthetic.share:
-        share = 0.5 if synthetic.share == "auto" else synthetic.share
-        simulated = squares_in(
-            marked, rows, synthetic.simulation, role="train", size=crop, seed=training.seed, sound=False
-        )
-        train = Mixed(train, simulated, share=share, size=crop)
+    if self_training.simulated:
+        simulated = squares_in(marked, rows, simulation, role="train", size=crop, seed=training.seed, sound=False)
+        train = Mixed(train, simulated, share=self_training.simulated, size=crop)
     batches = max(1, training.validation_crops // training.batch_size)
     validation = GeneratedSquares(sound_validation, size=start.crop, batch_size=training.batch_size, steps=batches)
     return learn(train, validation, data_fingerprint, begin, training, plan, checkpoints, identity=identity, best=False)
@@ -221,10 +243,10 @@ def _mark(
     for done, row in enumerate(rows):
         photograph, (boxes, cracked) = squares.photographs.photograph(row), squares.of(row)
         if maps is not None:
-            level = _activated(network, photograph, boxes[cracked], maps, plan)
+            level = _activated(network, photograph, boxes[cracked], maps, self_training.confidence, plan)
         else:
             level = levels(network, photograph, plan, tiles)
-        yield row, pseudo_mask(level, boxes, cracked, self_training.confidence)
+        yield row, pseudo_mask(level, boxes, cracked, self_training.confidence, everywhere=maps is None)
         now = time.monotonic()
         if now - said > _SECONDS_BETWEEN_LINES:
             said = now
@@ -232,9 +254,14 @@ def _mark(
 
 
 def _activated(
-    classifier: AnySize, photograph: NDArray[np.uint8], boxes: NDArray[np.int64], maps: Maps, plan: Plan
+    classifier: AnySize,
+    photograph: NDArray[np.uint8],
+    boxes: NDArray[np.int64],
+    maps: Maps,
+    confidence: Confidence,
+    plan: Plan,
 ) -> NDArray[np.uint8]:
-    """Give, in 256 levels, where a classifier looks and it is dark; 0 outside of the squares with a crack."""
+    """Give, in 256 levels, where a classifier looks and it is dark, in squares with a crack; 0 elsewhere."""
     height, width = photograph.shape[:2]
     activation = np.zeros((height, width), np.float32)
     for scale in maps.scales:
@@ -248,9 +275,11 @@ def _activated(
         box = slice(y, y + high), slice(x, x + wide)
         relative = activation[box] / max(float(activation[box].max()), 1e-6)
         looked_at = relative >= maps.activation
-        line = otsu(dark[box][looked_at])
-        # Half way at the line that Otsu's method draws, and nothing where the classifier does not look.
-        found[box] = np.where(looked_at, np.clip(128 * dark[box] / max(line, 1e-6), 0, 255), 0).astype(np.uint8)
+        # What lies beyond the line that Otsu's method draws is just sure enough to be learned as crack.
+        otsu = float(threshold_otsu(dark[box][looked_at])) if looked_at.any() else 0.0  # type: ignore[no-untyped-call]
+        line = max(otsu, _LEAST_DARK)
+        level = np.clip(LEVELS * confidence.crack * dark[box] / line, 0, LEVELS - 1)
+        found[box] = np.where(looked_at, np.ceil(level), 0).astype(np.uint8)
     return found
 
 
