@@ -64,8 +64,8 @@ class MarkedPhotographs:
         images = self._photographs.cut(rows, corners, size)
         masks = np.empty((len(images), size, size), np.uint8)
         for mask, row, (y, x) in zip(masks, rows.tolist(), corners.tolist(), strict=True):
-            top = min(max(y, 0) // _BAND * _BAND, int(self.sizes[row, 0]))
-            cut_mask(self._given(row, top, y + size), y - top, x, mask)
+            top = min(max(y, 0), int(self.sizes[row, 0]) - 1) // _BAND * _BAND
+            cut_mask(self._given(row, top, max(y + size, 0)), y - top, x, mask)
         return images, _AS_BACKGROUND[masks]
 
     def _given(self, row: int, top: int, bottom: int) -> NDArray[np.uint8]:
