@@ -161,6 +161,24 @@ def test_photographs_stay_whole_where_no_tiles_are_wanted(workspace, tmp_path):
     assert done.manifest[["width", "height", "label", "crack_pixels"]].to_numpy().tolist() == [[64, 64, "crack", 512]]
 
 
+def test_whole_photographs_of_a_tiled_data_set_are_shared_out_by_their_own_labels(workspace, tmp_path):
+    """All of them are cracked: the shares of sound images alone would say nothing of them."""
+    presets = {"mine": {
+        "label_from": "mask", "parts": [{"images": "images", "masks": "masks"}], "tiling": {"size": 32},
+    }}  # fmt: skip
+    files = {}
+    for number in range(20):
+        files |= {f"images/{number}.png": picture(number), f"masks/{number}.png": marks(*range(8))}
+    root = write(tmp_path / "root", files)
+    parameters = {
+        "image": {**OWN_SIZE, "tiles": False},
+        "presets": presets,
+        "partition": {"normal": {"train": 0.5, "test": 0.5}, "crack": {"train": 0.8, "test": 0.2}},
+    }
+    done = workspace.ingest(root, "mine", parameters, partitioned=True)
+    assert done.partition["role"].value_counts().to_dict() == {"train": 16, "test": 4}
+
+
 def test_tiles_become_photographs_with_masks(workspace, tmp_path):
     pixels = np.zeros((256, 300), np.uint8)
     pixels[10:40, 10:40] = 255

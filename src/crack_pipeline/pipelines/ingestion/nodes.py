@@ -238,8 +238,6 @@ def assign_roles(
     manifest: pd.DataFrame,
     known_partition: pd.DataFrame | None,
     partition: Partition,
-    dataset: Dataset,
-    presets: Presets,
 ) -> pd.DataFrame:
     """Give every image its role; see `partition.assign_roles`.
 
@@ -250,17 +248,15 @@ def assign_roles(
     known_partition
         The partition of an earlier run, whose images keep their roles, or None.
     partition
-        The shares of the roles.
-    dataset, presets
-        The layout. Tiles of one photograph, cracked and sound, share its role, so photographs are drawn by the
-        shares of the normal images alone.
+        The shares of the roles. Tiles of one photograph, cracked and sound, share its role, so where the images are
+        tiles, photographs are drawn by the shares of the normal ones alone.
 
     Returns
     -------
     DataFrame
         ``image_id``, ``role``, ``group`` and ``rule``, a row per image.
     """
-    tiled = presets.named(dataset).tiling is not None
+    tiled = bool((manifest["image_id"] != manifest["photo_id"]).any())
     return roles.assign_roles(manifest, known_partition, partition.of_photographs() if tiled else partition)
 
 

@@ -81,7 +81,7 @@ def create_pipeline(
         steps += [
             Node(
                 nodes.assign_roles,
-                ["manifest", "known_partition", "params:partition", "params:dataset", "params:presets"],
+                ["manifest", "known_partition", "params:partition"],
                 "partition",
                 name="assign_roles",
             ),
