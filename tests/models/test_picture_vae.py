@@ -43,6 +43,18 @@ def test_without_noise_a_latent_vector_is_one_picture():
     assert torch.equal(network.decode(latent).images, network.decode(latent).images)
 
 
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_latent_number_says_something_of_its_part_or_of_the_whole_picture(dense):
+    torch.manual_seed(0)
+    network = PictureVAE(64, 1, False, base_channels=4, latent=64, grainy=False, dense=dense).eval()
+    latent = torch.zeros(2, 64)
+    latent[1, 0] = 3  # the first number of the upper left part
+    tone = network.tone(network._placed(latent))
+    changed = (tone[1] - tone[0]).abs().amax(dim=0) > 1e-6
+    assert changed[0, 0]
+    assert bool(changed[1:, 1:].any()) == dense
+
+
 def test_bands_make_up_the_picture():
     pictures = torch.rand(2, 1, 32, 32)
     assert torch.allclose(pyramid.join(details(pictures)), pictures, atol=1e-6)

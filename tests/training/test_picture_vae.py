@@ -47,7 +47,7 @@ def plan():
 
 def learn(plan, folder, *, sharp=True, epochs=4, stop_after=None):
     torch.manual_seed(0)
-    network = PictureVAE(32, 1, True, base_channels=8, latent=16, grainy=sharp)
+    network = PictureVAE(32, 1, True, base_channels=8, latent=16, grainy=sharp, dense=not sharp)
     module = PictureVAETraining(
         network,
         learning_rate=5e-3,

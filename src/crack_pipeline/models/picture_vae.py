@@ -74,6 +74,9 @@ class PictureVAE(nn.Module):
         Numbers that describe a picture: a multiple of 16, as many for each of 4 × 4 parts of it.
     grainy
         Whether pictures have grain.
+    dense
+        Whether every latent number says something of the whole picture, through fully connected layers; otherwise each
+        is of its part.
 
     Attributes
     ----------
@@ -96,6 +99,7 @@ class PictureVAE(nn.Module):
         base_channels: int = 32,
         latent: int = 256,
         grainy: bool = True,
+        dense: bool = False,
     ) -> None:
         super().__init__()
         if size < 2**_BANDS or size & (size - 1):
@@ -111,6 +115,7 @@ class PictureVAE(nn.Module):
         part = latent // _LOWEST**2
         # Tone and contrast go past the normalised features, which know neither.
         self.to_mean, self.to_log_variance = (nn.Conv2d(widths[-1] + 2 * channels, part, 1) for _ in range(2))
+        self.connect = nn.ModuleList(nn.Linear(latent, latent) for _ in range(3)) if dense else None
         self.from_latent = nn.Conv2d(part, widths[-1], 1)
         self.tone = nn.Conv2d(part, image_channels, 1)
         self.contrast = nn.Conv2d(part, _BANDS * image_channels, 1) if grainy else None
@@ -134,8 +139,10 @@ class PictureVAE(nn.Module):
         tone = adaptive_avg_pool2d(pictures, _LOWEST)
         spread = adaptive_avg_pool2d(pictures.square(), _LOWEST) - tone.square()
         features = torch.cat([features, 2 * tone - 1, 4 * spread.clamp_min(1e-6).sqrt()], dim=1)
-        log_variance = self.to_log_variance(features).clamp(_LEAST_LOG_VARIANCE, _MOST_LOG_VARIANCE)
-        return self.to_mean(features).flatten(1), log_variance.flatten(1)
+        mean, log_variance = self.to_mean(features).flatten(1), self.to_log_variance(features).flatten(1)
+        if self.connect is not None:
+            mean, log_variance = self.connect[0](mean), self.connect[1](log_variance)
+        return mean, log_variance.clamp(_LEAST_LOG_VARIANCE, _MOST_LOG_VARIANCE)
 
     def decode(self, latent: Tensor, noise: Tensor | None = None) -> Decoded:
         """Give pictures of latent vectors (N, latent).
@@ -147,7 +154,7 @@ class PictureVAE(nn.Module):
         noise
             (N, noise_values), standard normal, of which the grain is made; None gives the picture without grain.
         """
-        latent = latent.reshape(len(latent), -1, _LOWEST, _LOWEST)
+        latent = self._placed(latent)
         mask_logits, known = None, None
         if self.mask_stem is not None and self.mask_head is not None:
             shape = self.mask_stem(latent)
@@ -166,6 +173,12 @@ class PictureVAE(nn.Module):
             log_scales = self._log_scales(self.scales(features) + contrast)
         images = expected if noise is None or not log_scales else expected + self.grain(noise, log_scales)
         return Decoded(images.clamp(0, 1), mask_logits, expected, log_scales)
+
+    def _placed(self, latent: Tensor) -> Tensor:
+        """Give each part of the picture its numbers: (N, latent / 16, 4, 4)."""
+        if self.connect is not None:
+            latent = self.connect[2](latent)
+        return latent.reshape(len(latent), -1, _LOWEST, _LOWEST)
 
     def _log_scales(self, found: Tensor) -> tuple[Tensor, ...]:
         limited = (found + _USUAL_LOG_SCALE).clamp(_LEAST_LOG_SCALE, _MOST_LOG_SCALE)

@@ -144,10 +144,11 @@ def train_generator(
     options: dict[str, Any] = {
         "size": generator.size,
         "image_channels": CHANNELS[image.mode],
-        "masks": image.masks,
+        "masks": bool(image.masks),
         "base_channels": generator.base_channels,
         "latent": generator.latent,
         "grainy": generator.kind == "sharp",
+        "dense": generator.kind == "published",
     }
     network = PictureVAE(**options)
     epochs, steps = generator.epochs, generator.steps_per_epoch
