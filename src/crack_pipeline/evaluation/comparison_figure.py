@@ -25,7 +25,7 @@ def comparison_figure(comparison: pd.DataFrame) -> Figure:
     if comparison.empty:
         return message_figure("Dice of the segmenters", "no mask of a crack is known of these photographs")
     table = comparison.sort_values("dice", kind="stable", ignore_index=True)
-    figure = new_figure(7.2, 1.2 + 0.42 * len(table))
+    figure = new_figure(7.2, 1.4 + 0.42 * len(table) + 0.2 * table["learned_from"].nunique())
     axes = figure.subplots()
     tidy(axes)
     kinds = dict(zip(dict.fromkeys(sorted(table["learned_from"])), COLOURS, strict=False))
@@ -56,5 +56,5 @@ def comparison_figure(comparison: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(table)), [name.replace("_", " ") for name in table["segmenter"]])
     axes.set_ylim(-0.6, len(table) - 0.2)
     axes.set_xlabel("Dice, pooled over all pixels, with 95 % interval")
-    axes.legend(title="learned from", frameon=False, fontsize=8.5, title_fontsize=8.5, loc="lower right")
+    figure.legend(title="learned from", frameon=False, fontsize=8.5, title_fontsize=8.5, loc="outside lower right")
     return figure

@@ -145,7 +145,8 @@ def learn_in_rounds(
         **weights.facts,
         "minutes": minutes,
         "learned_from": sorted({*own, *first_weights.facts.get("learned_from", ())}),
-        "masks_used": bool(first_weights.facts.get("masks_used", False)),
+        # Those that say nothing of it are older.
+        "masks_used": bool(first_weights.facts.get("masks_used", start_of(way, self_training) == "label_free")),
         "way": str(way),
         "start": start_of(way, self_training),
         "wrong_labels": squares.wrong,
