@@ -120,7 +120,7 @@ class History(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
-        self.rows, self.seconds = state_dict["rows"], state_dict["seconds"]
+        self.rows, self.seconds = state_dict["rows"], state_dict.get("seconds", 0.0)
 
 
 class Progress(Callback):

@@ -22,7 +22,7 @@ from crack_pipeline.imaging.decoding import Mode, Undecodable, decode, header_si
 from crack_pipeline.imaging.photograph_stack import BACKGROUND, CRACK, IGNORED, PhotographChunk
 from crack_pipeline.imaging.stack import ImageChunk
 from crack_pipeline.pipelines.ingestion.listing import MASK, NO_MASK, REJECTED, UNMARKED, Source
-from crack_pipeline.pipelines.ingestion.masks import MASK_VALUES, check_mask, read_mask
+from crack_pipeline.pipelines.ingestion.masks import MASK_VALUES, check_mask, clear_tiles, read_mask
 from crack_pipeline.pipelines.ingestion.ordered import Hold, in_order
 from crack_pipeline.pipelines.ingestion.parameters import Image, Preset, Reading, Tiling
 
@@ -319,11 +319,7 @@ def _tile(
     labels: list[str | None] = [None] * len(corners)
     counts: list[int | None] = [None] * len(corners)
     if mask is not None:
-        crack = mask == CRACK
-        inside = tiling.count(crack, corners, size)
-        around = tiling.count(crack, corners, size, cutting.margin)
-        unknown = tiling.count(mask == IGNORED, corners, size) > cutting.max_ignored_share * size**2
-        keep = ~unknown & ((around == 0) | (inside >= cutting.min_crack_pixels))
+        keep, inside = clear_tiles(mask, corners, cutting)
         if not keep.any():
             raise Undecodable(DOUBTFUL, "none of its tiles is clearly normal or clearly a crack")
         corners, inside = corners[keep], inside[keep]

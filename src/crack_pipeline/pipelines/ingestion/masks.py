@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crack_pipeline.imaging import tiling
 from crack_pipeline.imaging.decoding import Undecodable, decode_mask, header_size
 from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED
 from crack_pipeline.pipelines.ingestion.listing import MASK
-from crack_pipeline.pipelines.ingestion.parameters import MaskValues, Preset, Reading
+from crack_pipeline.pipelines.ingestion.parameters import MaskValues, Preset, Reading, Tiling
 
 MASK_SIZE, MASK_VALUES = "mask size", "mask values"
 CONTRADICTION, EMPTY_MASK, IGNORED_MASK = "contradiction", "empty mask", "ignored mask"
@@ -90,6 +91,34 @@ def check_mask(mask: NDArray[np.uint8], label: str | None, preset: Preset, *, st
         raise Undecodable(
             EMPTY_MASK, "its mask holds no crack pixel: if such photographs are sound, say empty_masks: sound"
         )
+
+
+def clear_tiles(
+    mask: NDArray[np.uint8], corners: NDArray[np.int64], cutting: Tiling
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Say which tiles are clearly sound or clearly cracked, and how much of each is crack.
+
+    Parameters
+    ----------
+    mask
+        (H, W) of `BACKGROUND`, `CRACK` and `IGNORED`.
+    corners
+        (n, 2): y and x of the upper left corners of the tiles.
+    cutting
+        Their size, and what is clear.
+
+    Returns
+    -------
+    keep : ndarray of bool
+        (n,): False for doubtful tiles.
+    inside : ndarray of int64
+        (n,): crack pixels; a tile that is kept is cracked where there are any.
+    """
+    crack = mask == CRACK
+    inside = tiling.count(crack, corners, cutting.size)
+    around = tiling.count(crack, corners, cutting.size, cutting.margin)
+    unknown = tiling.count(mask == IGNORED, corners, cutting.size) > cutting.max_ignored_share * cutting.size**2
+    return ~unknown & ((around == 0) | (inside >= cutting.min_crack_pixels)), inside
 
 
 def _of_another_size(mask: tuple[int, int], photograph: tuple[int, int]) -> Undecodable:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from crack_pipeline.imaging import tiling
 from crack_pipeline.imaging.labelled_squares import LabelledSquares
-from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED, PhotographStack
+from crack_pipeline.imaging.photograph_stack import PhotographStack
+from crack_pipeline.pipelines.ingestion.masks import clear_tiles
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Presets, Tiling
 from crack_pipeline.pipelines.steps import check_same_run, require_roles, rows_of, select
 from crack_pipeline.pipelines.weak_segmentation.parameters import Squares
@@ -128,11 +129,7 @@ def _cut(images: PhotographStack, row: int, cutting: Tiling) -> Cut:
     """Cut squares, and take from the mask whether each is cracked; doubtful ones are left out."""
     mask, size = images.mask(row), cutting.size
     corners = tiling.grid(mask.shape[0], mask.shape[1], size, cutting.stride, cover=cutting.cover)
-    crack = mask == CRACK
-    inside = tiling.count(crack, corners, size)
-    around = tiling.count(crack, corners, size, cutting.margin)
-    unknown = tiling.count(mask == IGNORED, corners, size) > cutting.max_ignored_share * size**2
-    keep = ~unknown & ((around == 0) | (inside >= cutting.min_crack_pixels))
+    keep, inside = clear_tiles(mask, corners, cutting)
     return np.column_stack([corners, np.full_like(corners, size)])[keep], inside[keep] > 0
 
 

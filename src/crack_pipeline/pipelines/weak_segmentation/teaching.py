@@ -102,10 +102,10 @@ def learn_in_rounds(
     """
     weights, histories, minutes = first_weights, [first_history], float(first_weights.facts.get("minutes", 0.0))
     rows = train_squares.photograph_rows
-    marked = MarkedPhotographs(
-        train_squares.photographs, ((row, train_squares.label_mask(row)) for row in rows.tolist())
-    )
     rounds = {"published": 0, "maps": 1, "self_training": self_training.rounds}[way.root]
+    if not rounds:
+        labels = ((row, train_squares.label_mask(row)) for row in rows.tolist())
+        marked = MarkedPhotographs(train_squares.photographs, labels)
     for number in range(1, rounds + 1):
         logger.info("round %d of %d: marking %s photographs", number, rounds, f"{len(rows):,}")
         activation = number == 1 and start_of(way, self_training) == "maps"
