@@ -6,6 +6,7 @@ from crack_pipeline.pipelines import (
     anomaly,
     ingestion,
     label_free,
+    label_noise,
     sample,
     segmentation,
     segmentation_tuning,
@@ -39,4 +40,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "weak_segmentation": weak_segmentation.create_pipeline(),
         "weak_segmentation_predict": weak_segmentation.create_predict_pipeline(),
         "weak_segmentation_evaluate": weak_segmentation.create_evaluate_pipeline(),
+        "label_noise": label_noise.create_pipeline(),
     }

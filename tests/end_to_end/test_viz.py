@@ -17,7 +17,7 @@ import pytest
 LAYERS = ["raw", "intermediate", "primary", "models", "model_output", "reporting"]
 SEGMENTATION = ("segmentation", "segmentation_predict", "segmentation_evaluate", "segmentation_tuning")
 LABEL_FREE = ("label_free", "label_free_predict", "label_free_evaluate")
-WEAK = ("weak_segmentation", "weak_segmentation_predict", "weak_segmentation_evaluate")
+WEAK = ("weak_segmentation", "weak_segmentation_predict", "weak_segmentation_evaluate", "label_noise")
 SYNTHESIS = ("synthesis", "synthesis_simulated", "synthesis_gain")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ATTEMPTS = 3

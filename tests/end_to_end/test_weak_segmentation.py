@@ -10,6 +10,7 @@ import cv2
 import pandas as pd
 import pytest
 
+WAYS = ("published", "simulated", "self_training_from_simulated")
 FIGURES = ("pseudo_masks", "training_curves", "precision_recall", "crack_widths", "examples", "comparison_figure")
 
 
@@ -27,6 +28,7 @@ def use(sample, make_project, kedro, tmp_path_factory):
     evaluated = kedro(
         project, "run", "--pipeline", "weak_segmentation_evaluate", "--params", "raw_root=data/01_raw/sample"
     )
+    noisy = kedro(project, "run", "--pipeline", "label_noise")
     folders = tmp_path_factory.mktemp("folders")
     for name in ("Negative", "Positive"):
         shutil.copytree(sample / name, folders / name)
@@ -42,6 +44,7 @@ def use(sample, make_project, kedro, tmp_path_factory):
         without=without,
         predicted=predicted,
         evaluated=evaluated,
+        noisy=noisy,
         one_class=one_class,
         small=small,
     )
@@ -57,12 +60,15 @@ def test_metrics_figures_and_models_are_in_their_places(use):
     for name in FIGURES:
         assert cv2.imread(str(newest(use.project, f"data/08_reporting/weak_segmentation/{name}.png"))).std() > 0
     kept = {path.name for path in (use.project / "data/06_models/weak_segmentation/ways").iterdir()}
-    assert kept == {"published-folders.safetensors", "self_training_from_simulated-folders.safetensors"}
+    assert kept == {f"{way}-folders.safetensors" for way in WAYS}
 
 
 def test_all_ways_stand_in_one_table_on_the_same_photographs(use):
     table = pd.read_csv(newest(use.project, "data/08_reporting/weak_segmentation/comparison.csv"))
-    assert set(table["segmenter"]) == {"published-folders", "self_training_from_simulated-folders"}
+    assert set(table["segmenter"]) == {f"{way}-folders" for way in WAYS}
+    learned = table.set_index("segmenter")["learned_from"]
+    assert learned["simulated-folders"] == "simulated cracks"
+    assert learned["self_training_from_simulated-folders"] == "labels of squares"
     assert len(set(table["photographs"])) == 1
     assert (table["seen"] == 0).all()
     assert (table["minutes"] > 0).all()
@@ -77,6 +83,15 @@ def test_other_photographs_are_measured_and_new_ones_segmented(use):
     assert use.predicted.returncode == 0, use.predicted.stdout[-4000:]
     (mask,) = (use.project / "data/07_model_output/weak_segmentation_predict/photographs/masks").rglob("*.png")
     assert cv2.imread(str(mask)) is not None
+
+
+def test_what_wrong_labels_cost_is_measured(use):
+    assert use.noisy.returncode == 0, use.noisy.stdout[-4000:]
+    assert "20 % wrong: Dice" in use.noisy.stdout
+    trainings = pd.read_csv(newest(use.project, "data/08_reporting/label_noise/trainings.csv"))
+    assert trainings["wrong"].tolist() == [0.2]
+    assert cv2.imread(str(newest(use.project, "data/08_reporting/label_noise/curve.png"))).std() > 0
+    assert not list((use.project / "data/06_models/label_noise").rglob("*.ckpt"))
 
 
 def test_two_folders_without_any_mask_are_enough(use):

@@ -105,11 +105,11 @@ def train(
     how = SelfTraining.model_validate({"start": start, "rounds": 1, "confidence": {"least_pixels": 8}})
     first = starting.learn_start(
         *(*labelled, *sound, fingerprint, *networks, label_free),
-        *(Way(way), how, LABELS, START, plan, checkpoints),
+        *(Way(way), how, LABELS, START, squares, Dataset(dataset), plan, checkpoints),
     )
     weights, history, marked = teaching.learn_in_rounds(
-        *(*first, *labelled, sound[1], fingerprint, networks[0], Way(way), how, Maps(windows=(15, 31)), squares),
-        *(Dataset(dataset), SIMULATION, TRAINING, START, TILES, plan, checkpoints),
+        *(*first, labelled[0], sound[1], fingerprint, networks[0], Way(way), how, Maps(windows=(15, 31))),
+        *(SIMULATION, TRAINING, START, TILES, plan, checkpoints),
     )
     threshold = teaching.choose_threshold(weights, sound[1], rule or Threshold(), START, TILES, plan)
     return pack_segmenter(weights, threshold, TILES, TRAINING, plan), history, marked
@@ -138,7 +138,7 @@ def test_cracks_are_found_by_a_network_that_has_seen_no_mask(trained, prepared, 
 def test_other_ways_learn_from_labels_alone(way, prepared, plan, tmp_path):
     segmenter, _, _ = train(prepared, plan, tmp_path, way)
     assert dice(segmenter, prepared, plan) > {"published": 0.1, "maps": 0.4}[way]
-    assert comparing.keep_way(segmenter).keys() == {f"{way}-masks"}
+    assert comparing.keep_ways(segmenter, segmenter, {}, START, TILES, plan).keys() == {f"{way}-masks"}
 
 
 def test_a_label_free_segmenter_can_begin_and_what_it_knows_is_said(trained, prepared, plan, tmp_path):
@@ -193,7 +193,8 @@ def test_no_node_that_trains_or_chooses_can_reach_a_mask():
         "weak_segmentation.train_squares",
         "weak_segmentation.validation_squares",
     ]
-    chosen = {"create_networks", "learn_start", "learn_in_rounds", "choose_threshold", "pack_segmenter", "keep_way"}
+    chosen = {"create_networks", "find_sound_concrete", "learn_start", "learn_in_rounds"}
+    chosen |= {"choose_threshold", "choose_first_threshold", "pack_segmenter", "keep_ways"}
     assert {"weak_segmentation.images", "weak_segmentation.manifest", "weak_segmentation.metrics"} <= tainted
     found = {node.short_name: set(node.inputs) & tainted for node in nodes if node.short_name in chosen}
     assert found == {name: set() for name in chosen}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from crack_pipeline.pipelines.segmentation.training import (
 )
 from crack_pipeline.pipelines.simulating import NOTHING, Admixture, Share, share_beside, simulated_squares
 from crack_pipeline.pipelines.steps import require_roles, rows_of, select
+from crack_pipeline.pipelines.studies import once
 from crack_pipeline.pipelines.synthesis_gain.parameters import Gain
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
@@ -137,15 +138,8 @@ def compare_trainings(
         "tiles": tiles.model_dump(mode="json"),
         "gain": gain.model_dump(mode="json", exclude={"pairs", "shares", "seeds"}),
     }
-    rows = []
-    for done, (number, wanted, seed) in enumerate(planned, start=1):
-        initial = initial_weights[seed]
-        row: dict[str, Any] = {"pairs": number, "synthetic": _called(wanted), "seed": seed}
-        what = {**shared, **row, "network": initial.facts, "weights": initial.fingerprint()}
-        kept = checkpoints / f"{_name(what)}.json"
-        if kept.exists():
-            rows.append(json.loads(kept.read_text(encoding="utf-8")))
-            continue
+
+    def train(done: int, number: int, wanted: Share, seed: int, name: str) -> dict[str, float]:
         used = subsets[number, seed]
         share = share_beside(wanted, int((used["role"] == "train").sum()))
         logger.info(
@@ -158,17 +152,31 @@ def compare_trainings(
         )
         how = _seeded(training, seed)
         admixture = Admixture(share, learnable[crop, number, seed], {"share": share}) if share else NOTHING
-        fingerprint = {"fingerprint": _name(what)}
-        weights, _ = train_segmenter(images, manifest, used, fingerprint, initial, how, plan, checkpoints, admixture)
-        row |= _measure(weights, images, manifest, used, tiles, plan)
+        weights, _ = train_segmenter(
+            images,
+            manifest,
+            used,
+            {"fingerprint": name},
+            initial_weights[seed],
+            how,
+            plan,
+            checkpoints,
+            admixture,
+        )
         mixed = learnable[gain.tile, number, seed] if share else None
-        row["tile_roc_auc"] = _classify_tiles(images, manifest, used, mixed, share, gain, how, plan)
+        row = {
+            **_measure(weights, images, manifest, used, tiles, plan),
+            "tile_roc_auc": _classify_tiles(images, manifest, used, mixed, share, gain, how, plan),
+        }
         logger.info("Dice %.4f, ROC-AUC of tiles %.4f", row["dice"], row["tile_roc_auc"])
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(".part")
-        part.write_text(json.dumps(row), encoding="utf-8")
-        part.replace(kept)
-        rows.append(row)
+        return row
+
+    rows = []
+    for done, (number, wanted, seed) in enumerate(planned, start=1):
+        initial = initial_weights[seed]
+        which = {"pairs": number, "synthetic": _called(wanted), "seed": seed}
+        identity = {**shared, **which, "network": initial.facts, "weights": initial.fingerprint()}
+        rows.append({**which, **once(checkpoints, identity, partial(train, done, number, wanted, seed))})
     return pd.DataFrame(rows)
 
 
@@ -225,13 +233,6 @@ def summarise(gains: pd.DataFrame) -> str:
 
 def _called(share: Share) -> str:
     return share if isinstance(share, str) else f"{100 * share:g}%" if share else NONE
-
-
-def _name(what: Mapping[str, Any]) -> str:
-    # Lightning takes seconds to import, and only this node needs it.
-    from crack_pipeline.training.fit import fingerprint
-
-    return fingerprint(**what)
 
 
 def _seeded(training: Training, seed: int) -> Training:

@@ -18,11 +18,11 @@ from crack_pipeline.evaluation.segmentation_metrics import segmentation_metrics
 from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.segmentation.evaluating import count_new
-from crack_pipeline.pipelines.segmentation.parameters import Report
+from crack_pipeline.pipelines.segmentation.parameters import Report, Training
 from crack_pipeline.pipelines.segmentation.pictures import summarise as summarise_segmentation
 from crack_pipeline.pipelines.segmentation.pictures import summarise_evaluation as summarise_segmentation_evaluation
 from crack_pipeline.pipelines.segmentation.predicting import levels
-from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
+from crack_pipeline.pipelines.segmentation.training import pack_segmenter, rebuild, tiles_for
 from crack_pipeline.pipelines.steps import select
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
@@ -37,12 +37,27 @@ _SOUND_BY_MASKS = ", on concrete that masks call sound"
 _TIMED = 10
 
 
-def keep_way(segmenter: Weights) -> dict[str, Weights]:
-    """Name a segmenter by how, and from which data set, it was trained, so that the next one can be compared to it."""
-    facts = segmenter.facts
-    name = facts["way"] if facts["way"] == facts["start"] else f"{facts['way']}_from_{facts['start']}"
-    wrong = f"-{100 * facts['wrong_labels']:g}_percent_wrong" if facts["wrong_labels"] else ""
-    return {f"{name}-{facts['dataset']}{wrong}": segmenter}
+def keep_ways(
+    segmenter: Weights,
+    first_weights: Weights,
+    first_threshold: Mapping[str, Any],
+    start: Training,
+    tiles: Tiles,
+    plan: Plan,
+) -> dict[str, Weights]:
+    """Name segmenters by how, and from which data set, they were trained, so that later ones can be compared to them.
+
+    Parameters
+    ----------
+    segmenter
+        What came out.
+    first_weights, first_threshold, start, tiles, plan
+        What its rounds began with, where that is another segmenter with a threshold.
+    """
+    kept = [segmenter]
+    if first_threshold:
+        kept.append(pack_segmenter(first_weights, first_threshold, tiles, start, plan))
+    return {_name(weights.facts): weights for weights in kept}
 
 
 def compare(
@@ -96,21 +111,14 @@ def compare_new(
     for name, source, weights in _found(ways, label_free, supervised) if (table["crack_pixels"] > 0).any() else ():
         logger.info("measuring %s", name)
         try:
-            counts = count_new(weights, images, table, tiles, plan)
+            measured = measure_segmenter(weights, images, table, tiles, report, plan)
         except ValueError as error:  # it may be of other photographs: grey ones, say
             logger.warning("%s is not compared: %s", name, error)
             continue
-        threshold = float(weights.facts["threshold"])
-        measured = segmentation_metrics(
-            counting.from_table(counts), threshold, counts["group"], resamples=report.resamples, seed=report.seed
-        )
-        row: dict[str, Any] = {"segmenter": name, "learned_from": source}
-        for measure in _MEASURES:
-            low, high = measured[f"{measure}_ci95"] or (None, None)
-            row |= {measure: measured[measure], f"{measure}_low": low, f"{measure}_high": high}
-        row |= {
-            "threshold": threshold,
-            "photographs": len(table),
+        row = {
+            "segmenter": name,
+            "learned_from": source,
+            **measured,
             "seen": int(table["photo_id"].isin(weights.facts.get("learned_from", ())).sum()),
             "minutes": weights.facts.get("minutes"),
             **_speed(weights, images, table["row"].astype(int).tolist()[:_TIMED], tiles, plan),
@@ -120,6 +128,29 @@ def compare_new(
     columns = ["segmenter", "learned_from", *(f"{m}{end}" for m in _MEASURES for end in ("", "_low", "_high")), *ends]
     found = pd.DataFrame(rows, columns=columns)
     return found.astype({"minutes": np.float64}).sort_values("dice", kind="stable", ignore_index=True)
+
+
+def measure_segmenter(
+    segmenter: Weights, images: PhotographStack, manifest: pd.DataFrame, tiles: Tiles, report: Report, plan: Plan
+) -> dict[str, Any]:
+    """Measure a segmenter on photographs with masks.
+
+    Returns
+    -------
+    dict
+        The metrics with ``<name>_low`` and ``<name>_high`` (95 %, bootstrap; None where there is none), ``threshold``
+        and the number of ``photographs``.
+    """
+    counts = count_new(segmenter, images, manifest, tiles, plan)
+    threshold = float(segmenter.facts["threshold"])
+    measured = segmentation_metrics(
+        counting.from_table(counts), threshold, counts["group"], resamples=report.resamples, seed=report.seed
+    )
+    row: dict[str, Any] = {}
+    for measure in _MEASURES:
+        low, high = measured[f"{measure}_ci95"] or (None, None)
+        row |= {measure: measured[measure], f"{measure}_low": low, f"{measure}_high": high}
+    return {**row, "threshold": threshold, "photographs": len(manifest)}
 
 
 def draw_comparison(comparison: pd.DataFrame) -> Figure:
@@ -160,6 +191,12 @@ def _photographs(metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _name(facts: Mapping[str, Any]) -> str:
+    name = facts["way"] if facts["way"] == facts["start"] else f"{facts['way']}_from_{facts['start']}"
+    wrong = f"-{100 * facts['wrong_labels']:g}_percent_wrong" if facts["wrong_labels"] else ""
+    return f"{name}-{facts['dataset']}{wrong}"
+
+
 def _lines(comparison: pd.DataFrame) -> list[str]:
     if comparison.empty:
         return ["", "no mask of a crack is known of these photographs: the segmenters cannot be compared on them"]
@@ -183,6 +220,8 @@ def _found(ways: Mapping[str, Loader], label_free: Loader, supervised: Loader) -
         except Exception as error:  # whatever a store raises: the others are compared all the same
             logger.info("%s is not compared, there is none to load: %s", name, " ".join(str(error).split()))
             continue
+        if weights.facts.get("way") == "simulated":
+            source = _SIMULATED
         masked = weights.facts.get("masks_used", source == _SIMULATED) and source != _MASKS
         yield name, source + (_SOUND_BY_MASKS if masked else ""), weights
 

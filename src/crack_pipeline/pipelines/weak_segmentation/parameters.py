@@ -7,10 +7,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from crack_pipeline.imaging.pseudo_masks import Confidence
-from crack_pipeline.pipelines.ingestion.parameters import Tiling
+from crack_pipeline.imaging.simulation import Simulation
+from crack_pipeline.pipelines.ingestion.parameters import Image, Tiling
+from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Report, Training
 from crack_pipeline.training.augmentation import Augmentation
 from crack_pipeline.training.optimisers import Optimiser
 from crack_pipeline.training.pooling import Pooling
+from crack_pipeline.training.segmenting import Tiles
 
 Start = Literal["simulated", "label_free", "maps", "published"]
 
@@ -118,3 +121,32 @@ class Threshold(_Strict):
         "simulated", description="simulated: the highest Dice on simulated cracks; fixed: the value"
     )
     value: float = Field(0.5, gt=0, lt=1, description="of the rule fixed")
+
+
+class Settings(_Strict):
+    """All parameters of the pipeline that decide what comes out of a training, for studies of many trainings."""
+
+    image: Image
+    way: Way
+    squares: Squares
+    self_training: SelfTraining
+    maps: Maps
+    labels: Labels
+    simulation: Simulation
+    network: Network
+    encoder_weights: EncoderWeights
+    start: Training
+    training: Training
+    threshold: Threshold
+    tiles: Tiles
+    report: Report
+
+    def seeded(self, seed: int) -> Settings:
+        """Give the same settings with other draws of whatever is drawn."""
+        parts = {
+            name: part.model_copy(update={"seed": part.seed + seed})
+            for name, part in (("squares", self.squares), ("labels", self.labels), ("start", self.start))
+        }
+        return self.model_copy(
+            update={**parts, "training": self.training.model_copy(update={"seed": self.training.seed + seed})}
+        )

@@ -14,7 +14,7 @@ from crack_pipeline.pipelines.weak_segmentation.comparing import (
     compare,
     compare_new,
     draw_comparison,
-    keep_way,
+    keep_ways,
     summarise,
     summarise_evaluation,
 )
@@ -27,7 +27,12 @@ from crack_pipeline.pipelines.weak_segmentation.measuring import (
     measure_evaluation,
 )
 from crack_pipeline.pipelines.weak_segmentation.starting import create_networks, find_sound_concrete, learn_start
-from crack_pipeline.pipelines.weak_segmentation.teaching import choose_threshold, draw_pseudo_masks, learn_in_rounds
+from crack_pipeline.pipelines.weak_segmentation.teaching import (
+    choose_first_threshold,
+    choose_threshold,
+    draw_pseudo_masks,
+    learn_in_rounds,
+)
 
 _SHARED = ("params:dataset", "params:presets")
 _OTHERS = ["ways", "label_free_segmenter", "supervised_segmenter"]
@@ -80,6 +85,8 @@ def create_pipeline(**_: Any) -> Pipeline:
                 "params:self_training",
                 "params:labels",
                 "params:start",
+                "params:squares",
+                "params:dataset",
                 "plan",
                 "checkpoints",
             ],
@@ -92,15 +99,13 @@ def create_pipeline(**_: Any) -> Pipeline:
             [
                 "first_weights",
                 "first_history",
-                *_SQUARES,
+                "train_squares",
                 "sound_validation",
                 "data_fingerprint",
                 "initial_weights",
                 "params:way",
                 "params:self_training",
                 "params:maps",
-                "params:squares",
-                "params:dataset",
                 "params:simulation",
                 "params:training",
                 "params:start",
@@ -144,7 +149,27 @@ def create_pipeline(**_: Any) -> Pipeline:
             name="list_predictions",
         ),
         *(node for node in tested() if node.name not in _OWN),
-        Node(keep_way, "segmenter", "ways", name="keep_way"),
+        Node(
+            choose_first_threshold,
+            [
+                "first_weights",
+                "sound_validation",
+                "params:way",
+                "params:self_training",
+                "params:threshold",
+                "params:start",
+                TILES,
+                "plan",
+            ],
+            "first_threshold",
+            name="choose_first_threshold",
+        ),
+        Node(
+            keep_ways,
+            ["segmenter", "first_weights", "first_threshold", "params:start", TILES, "plan"],
+            "ways",
+            name="keep_ways",
+        ),
         Node(
             compare,
             [*_OTHERS, "images", "manifest", "partition", TILES, REPORT, "plan"],

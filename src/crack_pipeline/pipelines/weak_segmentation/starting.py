@@ -18,7 +18,7 @@ from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.imaging.simulation import Simulation
 from crack_pipeline.models.segmenters import ClassifierOptions
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.ingestion.parameters import Image
+from crack_pipeline.pipelines.ingestion.parameters import Dataset, Image
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Training
 from crack_pipeline.pipelines.segmentation.training import (
     Pretrained,
@@ -28,7 +28,7 @@ from crack_pipeline.pipelines.segmentation.training import (
     rebuild,
 )
 from crack_pipeline.pipelines.simulating import check_widths, squares_in
-from crack_pipeline.pipelines.weak_segmentation.parameters import Labels, SelfTraining, Start, Way
+from crack_pipeline.pipelines.weak_segmentation.parameters import Labels, SelfTraining, Squares, Start, Way
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
@@ -130,6 +130,8 @@ def learn_start(
     self_training: SelfTraining,
     labels: Labels,
     start: Training,
+    squares: Squares,
+    dataset: Dataset,
     plan: Plan,
     checkpoints: Path,
 ) -> tuple[Weights, pd.DataFrame]:
@@ -151,13 +153,16 @@ def learn_start(
         Say which.
     labels, start
         How it learns from labels, and from simulated cracks.
+    squares, dataset
+        Said of the network, so that one that was trained otherwise is not taken for it.
     plan, checkpoints
         Compute plan, and folder for checkpoints.
 
     Returns
     -------
     Weights
-        Its ``facts["minutes"]`` say how long its epochs took.
+        Its ``facts`` say how it was trained (``way``), how long its epochs took (``minutes``), which photographs it has
+        learned from, and whether masks have said where these are sound (``masks_used``).
     pandas.DataFrame
         A row per epoch; none of what was loaded.
 
@@ -178,7 +183,18 @@ def learn_start(
         weights, history = _learn_labels(
             train_squares, validation_squares, data_fingerprint, first, labels, plan, checkpoints
         )
-    return weights, history
+    own = [*train_squares.photo_ids.tolist(), *validation_squares.photo_ids.tolist()]
+    facts = {
+        **weights.facts,
+        "way": kind,
+        "start": kind,
+        "learned_from": sorted({*own, *weights.facts.get("learned_from", ())}),
+        # Those that say nothing of it are older.
+        "masks_used": bool(weights.facts.get("masks_used", kind == "label_free")),
+        "wrong_labels": squares.wrong,
+        "dataset": str(dataset),
+    }
+    return Weights(weights.tensors, facts), history
 
 
 def _loaded(label_free: Callable[[], Weights], initial: Weights) -> Weights:

@@ -26,13 +26,12 @@ from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.imaging.simulation import Simulation
 from crack_pipeline.models.any_size import AnySize
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.ingestion.parameters import Dataset
 from crack_pipeline.pipelines.label_free.nodes import choose_simulated_threshold
 from crack_pipeline.pipelines.segmentation.parameters import Training
 from crack_pipeline.pipelines.segmentation.predicting import levels
 from crack_pipeline.pipelines.segmentation.training import crop_side, learn, rebuild
 from crack_pipeline.pipelines.simulating import squares_in
-from crack_pipeline.pipelines.weak_segmentation.parameters import Maps, SelfTraining, Squares, Threshold, Way
+from crack_pipeline.pipelines.weak_segmentation.parameters import Maps, SelfTraining, Threshold, Way
 from crack_pipeline.pipelines.weak_segmentation.starting import start_of
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
@@ -41,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SHOWN, _LARGEST_SHOWN = 24, 256
+_TOLD = ("start", "learned_from", "masks_used", "wrong_labels", "dataset")
 _LEAST_DARK = 0.5
 """Standard deviations below the surroundings that a crack is dark at least."""
 
@@ -49,15 +49,12 @@ def learn_in_rounds(
     first_weights: Weights,
     first_history: pd.DataFrame,
     train_squares: LabelledSquares,
-    validation_squares: LabelledSquares,
     sound_validation: SimulatedSquares,
     data_fingerprint: Mapping[str, Any],
     initial_weights: Weights,
     way: Way,
     self_training: SelfTraining,
     maps: Maps,
-    squares: Squares,
-    dataset: Dataset,
     simulation: Simulation,
     training: Training,
     start: Training,
@@ -74,16 +71,14 @@ def learn_in_rounds(
     ----------
     first_weights, first_history
         Of the first network.
-    train_squares, validation_squares
-        Squares with labels; of the latter nothing but the names of their photographs.
+    train_squares
+        Squares with labels.
     sound_validation
         Simulated cracks, on which every epoch is measured; none is chosen by it.
     data_fingerprint, initial_weights, training, plan, checkpoints
         As for :func:`crack_pipeline.pipelines.segmentation.training.learn`.
     way, self_training, maps
         How many rounds, and how a network marks.
-    squares, dataset
-        Said of the segmenter, so that one that was trained otherwise is not taken for it.
     simulation
         What is drawn on some of the crops.
     start
@@ -94,7 +89,7 @@ def learn_in_rounds(
     Returns
     -------
     Weights
-        Of the last network.
+        Of the last network, with what the first one says of itself.
     pandas.DataFrame
         A row per epoch of all trainings.
     MarkedPhotographs
@@ -140,18 +135,8 @@ def learn_in_rounds(
         )
         histories.append(history)
         minutes += weights.facts["minutes"]
-    own = [*train_squares.photo_ids.tolist(), *validation_squares.photo_ids.tolist()]
-    facts = {
-        **weights.facts,
-        "minutes": minutes,
-        "learned_from": sorted({*own, *first_weights.facts.get("learned_from", ())}),
-        # Those that say nothing of it are older.
-        "masks_used": bool(first_weights.facts.get("masks_used", start_of(way, self_training) == "label_free")),
-        "way": str(way),
-        "start": start_of(way, self_training),
-        "wrong_labels": squares.wrong,
-        "dataset": str(dataset),
-    }
+    told = {name: first_weights.facts[name] for name in _TOLD}
+    facts = {**weights.facts, **told, "minutes": minutes, "way": str(way)}
     return Weights(weights.tensors, facts), _one_after_another(histories), marked
 
 
@@ -174,6 +159,28 @@ def choose_threshold(
     if threshold.rule == "simulated":
         return choose_simulated_threshold(network_weights, sound_validation, start, tiles, plan)
     return {"threshold": min(max(round(threshold.value * LEVELS), 1), LEVELS - 1) / LEVELS}
+
+
+def choose_first_threshold(
+    first_weights: Weights,
+    sound_validation: SimulatedSquares,
+    way: Way,
+    self_training: SelfTraining,
+    threshold: Threshold,
+    start: Training,
+    tiles: Tiles,
+    plan: Plan,
+) -> dict[str, Any]:
+    """Do as `choose_threshold` for the segmenter that the rounds begin with, to tell what they add.
+
+    Returns
+    -------
+    dict
+        Empty where the first network is the last one, or a classifier, or has come with a threshold.
+    """
+    if way.root != "self_training" or self_training.start not in ("simulated", "published"):
+        return {}
+    return choose_threshold(first_weights, sound_validation, threshold, start, tiles, plan)
 
 
 def draw_pseudo_masks(marked: MarkedPhotographs, train_squares: LabelledSquares, training: Training) -> Figure:

@@ -1,0 +1,129 @@
+import logging
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crack_pipeline.imaging.photograph_stack import CRACK
+from crack_pipeline.pipelines.ingestion.parameters import Dataset, Preset, Presets
+from crack_pipeline.pipelines.label_noise import nodes
+from crack_pipeline.pipelines.label_noise.parameters import LabelNoise
+from crack_pipeline.pipelines.weak_segmentation.parameters import Settings
+from crack_pipeline.training.compute import Compute, resolve
+from stacks import prepare
+
+ROLES = ["train"] * 8 + ["validation"] * 4 + ["test"] * 4
+PRESETS = Presets({"folders": Preset.model_validate({"classes": {"crack": ["c"], "normal": ["n"]}})})
+SHORT = {"steps": 2, "steps_per_epoch": 2, "batch_size": 4, "crop": 32, "average": 0, "validation_crops": 4}
+SETTINGS = Settings.model_validate(
+    {
+        "image": {"size": None, "mode": "rgb", "masks": "where_given"},
+        "way": "self_training",
+        "squares": {"least": 4},
+        "self_training": {"rounds": 1},
+        "maps": {},
+        "labels": {"steps": 2, "steps_per_epoch": 2, "batch_size": 4, "widths": [4]},
+        "simulation": {"width": [2, 5]},
+        "network": {"name": "unet", "levels": 2, "base_channels": 2},
+        "encoder_weights": "none",
+        "start": SHORT,
+        "training": SHORT,
+        "threshold": {},
+        "tiles": {"size": 64, "halo": 4, "blend": 2},
+        "report": {"resamples": 20},
+    }
+)
+
+
+class Nothing:
+    def fetch(self, encoder, weights):
+        raise AssertionError("nothing is to be fetched")
+
+
+def nothing_to_load():
+    raise FileNotFoundError("there is none")
+
+
+def photographs():
+    found = []
+    for seed in range(16):
+        image = np.random.default_rng(seed).normal(150, 5, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+        mask = np.zeros((64, 64), np.uint8)
+        if seed % 2:
+            mask[:, 20:24] = CRACK
+        image[mask == CRACK] = 40
+        found.append((image, mask))
+    return found
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return prepare(tmp_path_factory.mktemp("stack"), photographs(), ROLES)
+
+
+def study(prepared, folder, noise, settings=SETTINGS):
+    plan = resolve(Compute(accelerator="cpu", precision="32-true", batch_size=4, workers=0))
+    networks = nodes.create_networks(settings, Nothing(), noise)
+    return nodes.compare_trainings(
+        *(*prepared, networks, nothing_to_load, settings, Dataset("folders"), PRESETS, noise, plan, folder)
+    )
+
+
+def test_every_share_is_trained_and_measured_and_an_interrupted_study_repeats_nothing(prepared, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    first = study(prepared, tmp_path, LabelNoise(wrong=(0.25, 0.0)))
+    assert first["wrong"].tolist() == [0, 0.25]
+    assert (first["labels"] == 8).all()
+    assert (first["photographs"] == 4).all()
+    assert first["dice"].between(0, 1).all()
+    assert any("2 of 8 labels are turned" in record.getMessage() for record in caplog.records)
+    caplog.clear()
+    whole = study(prepared, tmp_path, LabelNoise(wrong=(0.0, 0.25), seeds=2))
+    begun = [line for line in caplog.messages if line.startswith("training ") and "wrong" in line]
+    assert [line.split(":")[0] for line in begun] == ["training 3 of 4", "training 4 of 4"]
+    pd.testing.assert_frame_equal(whole.head(2), first)
+
+
+def test_without_masks_of_cracks_nothing_is_trained(prepared, tmp_path):
+    images, manifest, partition = prepared
+    unknown = manifest.assign(crack_pixels=manifest["crack_pixels"].mask(manifest["label"] == "crack"))
+    with pytest.raises(ValueError, match="add masks of some"):
+        study((images, unknown, partition), tmp_path, LabelNoise(wrong=(0.0,)))
+    assert not list(tmp_path.iterdir())
+
+
+def table(**more):
+    rows = [(0.0, 0, 0.8), (0.1, 0, 0.7), *more.get("rows", ())]
+    found = pd.DataFrame(rows, columns=["wrong", "seed", "dice"]).assign(labels=100, photographs=5)
+    for name in ("f1_tolerant", "recall", "precision"):
+        found[name] = found["dice"]
+    for name in ("dice", "f1_tolerant"):
+        found[f"{name}_low"], found[f"{name}_high"] = found[name] - 0.125, math.nan
+    return found
+
+
+def test_the_summary_says_how_sure_it_is():
+    said = nodes.summarise(table())
+    assert "100 labels" in said
+    assert "10 % wrong: Dice 0.7000 (0.5750 to nan)" in said
+    said = nodes.summarise(table(rows=[(0.0, 1, 0.9), (0.1, 1, 0.5)]))
+    assert "10 % wrong: Dice 0.6000 (0.5000 to 0.7000 in 2 trainings)" in said
+
+
+def test_the_figure_shows_every_training_and_a_line_through_the_means():
+    (axes,) = nodes.draw_label_noise(table(rows=[(0.0, 1, 0.9), (0.1, 1, 0.5)])).axes
+    line, dots = axes.get_lines()[:2]
+    assert line.get_ydata().tolist() == pytest.approx([0.85, 0.6])
+    assert sorted(dots.get_ydata().tolist()) == [0.5, 0.7, 0.8, 0.9]
+
+
+@pytest.mark.parametrize("wrong", [(0.5,), (-0.1,), (0.1, 0.1), ()])
+def test_wrong_shares_are_named(wrong):
+    with pytest.raises(ValueError, match="wrong"):
+        LabelNoise(wrong=wrong)
+
+
+def test_another_seed_draws_everything_anew():
+    seeded = SETTINGS.seeded(3)
+    assert [part.seed for part in (seeded.squares, seeded.labels, seeded.start, seeded.training)] == [3] * 4
