@@ -67,7 +67,7 @@ def test_all_ways_stand_in_one_table_on_the_same_photographs(use):
     table = pd.read_csv(newest(use.project, "data/08_reporting/weak_segmentation/comparison.csv"))
     assert set(table["segmenter"]) == {f"{way}-folders" for way in WAYS}
     learned = table.set_index("segmenter")["learned_from"]
-    assert learned["simulated-folders"] == "simulated cracks"
+    assert learned["simulated-folders"] == "simulated cracks, on concrete that labels call sound"
     assert learned["self_training_from_simulated-folders"] == "labels of squares"
     assert len(set(table["photographs"])) == 1
     assert (table["seen"] == 0).all()
@@ -87,7 +87,7 @@ def test_other_photographs_are_measured_and_new_ones_segmented(use):
 
 def test_what_wrong_labels_cost_is_measured(use):
     assert use.noisy.returncode == 0, use.noisy.stdout[-4000:]
-    assert "20 % wrong: Dice" in use.noisy.stdout
+    assert "20 % of 50 wrong, " in use.noisy.stdout
     trainings = pd.read_csv(newest(use.project, "data/08_reporting/label_noise/trainings.csv"))
     assert trainings["wrong"].tolist() == [0.2]
     assert cv2.imread(str(newest(use.project, "data/08_reporting/label_noise/curve.png"))).std() > 0

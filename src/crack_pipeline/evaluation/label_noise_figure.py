@@ -35,7 +35,13 @@ def label_noise_figure(trainings: pd.DataFrame) -> Figure:
     if not trainings["wrong"].duplicated().any():
         table = trainings.sort_values("wrong")
         axes.fill_between(
-            table["wrong"], table["dice_low"], table["dice_high"], color=COLOURS[0], alpha=0.15, linewidth=0
+            table["wrong"],
+            table["dice_low"],
+            table["dice_high"],
+            color=COLOURS[0],
+            alpha=0.15,
+            linewidth=0,
+            label="95 % over photographs",
         )
     axes.xaxis.set_major_locator(FixedLocator(sorted(trainings["wrong"].unique())))
     axes.xaxis.set_major_formatter(PERCENT)

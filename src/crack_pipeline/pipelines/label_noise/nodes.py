@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from crack_pipeline.evaluation.label_noise_figure import label_noise_figure
+from crack_pipeline.imaging.labelled_squares import LabelledSquares
 from crack_pipeline.imaging.photograph_stack import PhotographStack
+from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Presets
 from crack_pipeline.pipelines.label_noise.parameters import LabelNoise
 from crack_pipeline.pipelines.segmentation.training import Pretrained, fingerprint_data, pack_segmenter
 from crack_pipeline.pipelines.steps import select
-from crack_pipeline.pipelines.studies import Row, once
+from crack_pipeline.pipelines.studies import Row, drawn, once
 from crack_pipeline.pipelines.weak_segmentation import labelling, starting, teaching
 from crack_pipeline.pipelines.weak_segmentation.comparing import measure_segmenter
 from crack_pipeline.pipelines.weak_segmentation.parameters import Settings
 from crack_pipeline.training.compute import Plan
 
 logger = logging.getLogger(__name__)
+
+_MEASURES = {"dice": "Dice", "f1_tolerant": "F1 with tolerance"}
+_ENDS = (("low", "min"), ("high", "max"))
+_IRRELEVANT: Any = {"squares": {"wrong"}, "report": {"examples", "least_pixels"}}
+"""Settings that change nothing here."""
+
+
+class _Labelled(NamedTuple):
+    squares: tuple[LabelledSquares, LabelledSquares]
+    sound: tuple[SimulatedSquares, SimulatedSquares]
+    fingerprint: dict[str, Any]
 
 
 def create_networks(settings: Settings, pretrained: Pretrained, noise: LabelNoise) -> list[tuple[Weights, Weights]]:
@@ -70,13 +86,15 @@ def compare_trainings(
     Returns
     -------
     pandas.DataFrame
-        A row per training: ``wrong`` (share), ``seed``, ``labels`` (to learn from), and what
-        :func:`crack_pipeline.pipelines.weak_segmentation.comparing.measure_segmenter` gives.
+        A row per training: ``wrong`` (share), ``seed``, ``labels`` (to learn from), ``cracked`` (those that say so),
+        ``cracked_right`` (the share of these that is right), and what
+        :func:`crack_pipeline.pipelines.weak_segmentation.comparing.measure_segmenter` gives (NaN: not defined).
 
     Raises
     ------
     ValueError
-        If no mask of a crack is known of the test photographs, and whatever the nodes of ``weak_segmentation`` raise.
+        Before anything is trained: if no mask of a crack is known of the test photographs, or what the nodes of
+        ``weak_segmentation`` raise, with the share of wrong labels where that is why.
     """
     tested = select(manifest, partition, ["test"])
     tested = tested[tested["crack_pixels"].notna()].sort_values("row", ignore_index=True)
@@ -86,25 +104,30 @@ def compare_trainings(
             "cost: add masks of some"
         )
     shared = {
-        "data": fingerprint_data(images, manifest, partition, settings.image)["fingerprint"],
-        "settings": settings.model_dump(mode="json"),
+        "tested": fingerprint_data(images, manifest, partition, settings.image)["fingerprint"],
+        "settings": settings.model_dump(mode="json", exclude=_IRRELEVANT),
         "dataset": str(dataset),
+        "precision": plan.precision,
     }
     loaded = []
     if starting.start_of(settings.way, settings.self_training) == "label_free":
         loaded.append(label_free())
         shared["label_free"] = loaded[0].fingerprint()
+    planned = [(wrong, seed) for seed in range(noise.seeds) for wrong in sorted(noise.wrong)]
+    labelled = {
+        (wrong, seed): _label(
+            images, manifest, partition, networks[seed][0], settings.seeded(seed), wrong, dataset, presets
+        )
+        for wrong, seed in [*planned, *((0.0, seed) for seed in range(noise.seeds))]
+    }
 
-    def train(done: int, wrong: float, seed: int, _name: str) -> Row:
+    def train(done: int, wrong: float, seed: int, folder: Path) -> Row:
         logger.info("training %d of %d: %g %% of the labels wrong, seed %d", done, len(planned), 100 * wrong, seed)
         how = settings.seeded(seed)
-        squares = how.squares.model_copy(update={"wrong": wrong})
         network, classifier = networks[seed]
-        labelled = labelling.label_squares(images, manifest, partition, squares, dataset, presets)
-        data = labelling.fingerprint_labels(*labelled)
-        sound = starting.find_sound_concrete(*labelled, network, how.simulation, how.start, how.training)
+        squares, sound, data = labelled[wrong, seed]
         first = starting.learn_start(
-            *labelled,
+            *squares,
             *sound,
             data,
             network,
@@ -114,14 +137,14 @@ def compare_trainings(
             how.self_training,
             how.labels,
             how.start,
-            squares,
+            how.squares.model_copy(update={"wrong": wrong}),
             dataset,
             plan,
-            checkpoints,
+            folder,
         )
         weights, *_ = teaching.learn_in_rounds(
             *first,
-            labelled[0],
+            squares[0],
             sound[1],
             data,
             network,
@@ -133,21 +156,36 @@ def compare_trainings(
             how.start,
             how.tiles,
             plan,
-            checkpoints,
+            folder,
         )
         threshold = teaching.choose_threshold(weights, sound[1], how.threshold, how.start, how.tiles, plan)
         segmenter = pack_segmenter(weights, threshold, how.tiles, how.training, plan)
         measured = measure_segmenter(segmenter, images, tested, how.tiles, how.report, plan)
         logger.info("Dice %.4f", measured["dice"])
-        return {"labels": len(labelled[0]), **measured}
+        return measured
 
     rows = []
-    planned = [(wrong, seed) for seed in range(noise.seeds) for wrong in sorted(noise.wrong)]
     for done, (wrong, seed) in enumerate(planned, start=1):
-        which = {"wrong": wrong, "seed": seed}
-        identity = {**shared, **which, "weights": [part.fingerprint() for part in networks[seed]]}
+        _, sound, data = labelled[wrong, seed]
+        says, is_so = (labelled[share, seed][0][0].cracked for share in (wrong, 0.0))
+        which = {
+            "wrong": wrong,
+            "seed": seed,
+            "labels": len(says),
+            "cracked": int(says.sum()),
+            "cracked_right": float(is_so[says].mean()) if says.any() else math.nan,
+        }
+        identity = {
+            **shared,
+            "seed": seed,
+            "labels": data["fingerprint"],
+            "drawn": drawn(sound[0], settings.start.crop),
+            "weights": [part.fingerprint() for part in networks[seed]],
+        }
         rows.append({**which, **once(checkpoints, identity, partial(train, done, wrong, seed))})
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    undefined = [name for name in table.columns if table[name].isna().any()]
+    return table.astype(dict.fromkeys(undefined, np.float64))
 
 
 def draw_label_noise(trainings: pd.DataFrame) -> Figure:
@@ -157,15 +195,39 @@ def draw_label_noise(trainings: pd.DataFrame) -> Figure:
 
 def summarise(trainings: pd.DataFrame) -> str:
     """Say in a table what wrong labels cost."""
-    number, tested = (int(trainings[name].iloc[0]) for name in ("labels", "photographs"))
-    lines = [f"what wrong ones among {number:,} labels cost, measured on {tested:,} photographs:"]
+    tested = int(trainings["photographs"].iloc[0])
+    single = not trainings["wrong"].duplicated().any()
+    how = "95 % intervals over the photographs" if single else "the lowest and the highest of several trainings"
+    lines = [f"what wrong labels cost, measured on {tested:,} photographs ({how}):"]
     for wrong, table in trainings.groupby("wrong"):
-        found: list[str] = []
-        for name, title in (("dice", "Dice"), ("f1_tolerant", "F1 with tolerance")):
-            if len(table) > 1:
-                sure = f"{table[name].min():.4f} to {table[name].max():.4f} in {len(table):,} trainings"
-            else:
-                sure = f"{table[f'{name}_low'].iloc[0]:.4f} to {table[f'{name}_high'].iloc[0]:.4f}"
-            found.append(f"{title} {table[name].mean():.4f} ({sure})")
-        lines.append(f"  {100 * float(str(wrong)):>4g} % wrong: {', '.join(found)}")
+        right = f"{100 * table['cracked_right'].mean():.1f} % of the labels that say cracked are right"
+        found = ", ".join(f"{title} {_between(table, name, single)}" for name, title in _MEASURES.items())
+        lines.append(f"  {100 * float(str(wrong)):>4g} % of {int(table['labels'].mean()):,} wrong, {right}: {found}")
     return "\n".join(lines)
+
+
+def _between(table: pd.DataFrame, name: str, single: bool) -> str:
+    """Write a measure with what it lies between."""
+    low, high = (table[f"{name}_{end}"].iloc[0] if single else getattr(table[name], at)() for end, at in _ENDS)
+    bracket = "" if math.isnan(low) or math.isnan(high) else f" ({low:.4f} to {high:.4f})"
+    return f"{table[name].mean():.4f}{bracket}"
+
+
+def _label(
+    images: PhotographStack,
+    manifest: pd.DataFrame,
+    partition: pd.DataFrame,
+    network: Weights,
+    how: Settings,
+    wrong: float,
+    dataset: Dataset,
+    presets: Presets,
+) -> _Labelled:
+    """Label squares, some of them wrongly, and find those that are called sound."""
+    squares = how.squares.model_copy(update={"wrong": wrong})
+    labelled = labelling.label_squares(images, manifest, partition, squares, dataset, presets)
+    try:
+        sound = starting.find_sound_concrete(*labelled, network, how.simulation, how.start, how.training)
+    except ValueError as error:
+        raise ValueError(f"with {100 * wrong:g} % of the labels wrong: {error}") from error
+    return _Labelled(labelled, sound, labelling.fingerprint_labels(*labelled))

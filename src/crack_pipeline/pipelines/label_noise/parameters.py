@@ -14,7 +14,11 @@ class LabelNoise(BaseModel):
         (0.0, 0.05, 0.1, 0.2), min_length=1, description="shares of the labels that are turned into their contrary"
     )
     seeds: int = Field(
-        1, ge=1, le=100, description="trainings with each share, each with other wrong labels and other first weights"
+        1,
+        ge=1,
+        le=100,
+        description="trainings with each share, each with other wrong labels, other draws, and other first weights "
+        "unless a segmenter is loaded to begin with",
     )
 
     @field_validator("wrong")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -39,7 +38,7 @@ from crack_pipeline.pipelines.segmentation.training import (
 )
 from crack_pipeline.pipelines.simulating import NOTHING, Admixture, Share, share_beside, simulated_squares
 from crack_pipeline.pipelines.steps import require_roles, rows_of, select
-from crack_pipeline.pipelines.studies import once
+from crack_pipeline.pipelines.studies import drawn, once
 from crack_pipeline.pipelines.synthesis_gain.parameters import Gain
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
@@ -48,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 _MARGIN = 4
 _LEARNED = ("train", "validation")
-_FIFTH, _PROBED, _TILES = 5, 8, 32
+_FIFTH, _TILES = 5, 32
 MEASURES = {"dice": "Dice, pooled", "miou": "mean IoU", "tile_roc_auc": "ROC-AUC of tiles"}
 
 
@@ -134,12 +133,12 @@ def compare_trainings(
         "data": data_fingerprint["fingerprint"],
         "training": training.model_dump(mode="json"),
         "simulation": simulation.model_dump(mode="json"),
-        "drawn": [_probe(squares[size], size) for size in sorted(squares)],
+        "drawn": [drawn(squares[size], size) for size in sorted(squares)],
         "tiles": tiles.model_dump(mode="json"),
         "gain": gain.model_dump(mode="json", exclude={"pairs", "shares", "seeds"}),
     }
 
-    def train(done: int, number: int, wanted: Share, seed: int, name: str) -> dict[str, float]:
+    def train(done: int, number: int, wanted: Share, seed: int, folder: Path) -> dict[str, float]:
         used = subsets[number, seed]
         share = share_beside(wanted, int((used["role"] == "train").sum()))
         logger.info(
@@ -156,11 +155,11 @@ def compare_trainings(
             images,
             manifest,
             used,
-            {"fingerprint": name},
+            {"fingerprint": folder.name},
             initial_weights[seed],
             how,
             plan,
-            checkpoints,
+            folder,
             admixture,
         )
         mixed = learnable[gain.tile, number, seed] if share else None
@@ -237,12 +236,6 @@ def _called(share: Share) -> str:
 
 def _seeded(training: Training, seed: int) -> Training:
     return training.model_copy(update={"seed": training.seed + seed})
-
-
-def _probe(squares: SimulatedSquares, size: int) -> str:
-    """Give a hash of a few squares: a simulator that was changed draws others."""
-    images, masks = squares.squares(np.arange(_PROBED), size)
-    return hashlib.blake2b(images.tobytes() + masks.tobytes(), digest_size=16).hexdigest()
 
 
 def _subset(pool: pd.DataFrame, cracked: NDArray[Any], number: int, seed: int) -> pd.DataFrame:

@@ -33,7 +33,7 @@ Loader = Callable[[], Weights]
 
 _MEASURES = ("dice", "iou", "precision", "recall", "f1_tolerant", "dice_per_image", "miou")
 _LABELS, _SIMULATED, _MASKS = "labels of squares", "simulated cracks", "masks"
-_SOUND_BY_MASKS = ", on concrete that masks call sound"
+_SOUND_BY_MASKS, _SOUND_BY_LABELS = ", on concrete that masks call sound", ", on concrete that labels call sound"
 _TIMED = 10
 
 
@@ -221,7 +221,7 @@ def _found(ways: Mapping[str, Loader], label_free: Loader, supervised: Loader) -
             logger.info("%s is not compared, there is none to load: %s", name, " ".join(str(error).split()))
             continue
         if weights.facts.get("way") == "simulated":
-            source = _SIMULATED
+            source = _SIMULATED + _SOUND_BY_LABELS
         masked = weights.facts.get("masks_used", source == _SIMULATED) and source != _MASKS
         yield name, source + (_SOUND_BY_MASKS if masked else ""), weights
 

@@ -142,7 +142,7 @@ class Settings(_Strict):
     report: Report
 
     def seeded(self, seed: int) -> Settings:
-        """Give the same settings with other draws of whatever is drawn."""
+        """Give the same settings with other first weights, and other draws of whatever is drawn."""
         parts = {
             name: part.model_copy(update={"seed": part.seed + seed})
             for name, part in (("squares", self.squares), ("labels", self.labels), ("start", self.start))

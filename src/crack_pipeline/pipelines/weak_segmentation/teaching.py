@@ -176,9 +176,10 @@ def choose_first_threshold(
     Returns
     -------
     dict
-        Empty where the first network is the last one, or a classifier, or has come with a threshold.
+        Empty where that has not learned from simulated cracks: it is a classifier, or a segmenter that has come with a
+        threshold or is what another way of the pipeline gives.
     """
-    if way.root != "self_training" or self_training.start not in ("simulated", "published"):
+    if way.root != "self_training" or self_training.start != "simulated":
         return {}
     return choose_threshold(first_weights, sound_validation, threshold, start, tiles, plan)
 
