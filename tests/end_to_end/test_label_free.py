@@ -29,7 +29,8 @@ def use(sample, make_project, kedro, tmp_path_factory):
     flat = tmp_path_factory.mktemp("flat")
     for path in (sample / "Negative").glob("*.jpg"):
         shutil.copy(path, flat)
-    sound = kedro(small, "run", "--pipeline", "label_free", "--params", f"raw_root={flat},dataset=sound")
+    short = "label_free.training.steps=10,label_free.training.steps_per_epoch=10"
+    sound = kedro(small, "run", "--pipeline", "label_free", "--params", f"raw_root={flat},dataset=sound,{short}")
     return SimpleNamespace(
         project=project, trained=trained, predicted=predicted, too_large=too_large, small=small, sound=sound
     )
