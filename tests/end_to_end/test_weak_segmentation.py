@@ -10,7 +10,7 @@ import cv2
 import pandas as pd
 import pytest
 
-WAYS = ("published", "simulated", "self_training_from_simulated")
+WAYS = ("simulated", "self_training_from_simulated")
 FIGURES = ("pseudo_masks", "training_curves", "precision_recall", "crack_widths", "examples", "comparison_figure")
 
 
@@ -18,10 +18,8 @@ FIGURES = ("pseudo_masks", "training_curves", "precision_recall", "crack_widths"
 def use(sample, make_project, kedro, tmp_path_factory):
     project, small = make_project(), make_project()
     shutil.copytree(sample, project / "data/01_raw/sample")
-    runs = {}
-    for way in ("published", "self_training"):
-        runs[way] = kedro(project, "run", "--pipeline", "weak_segmentation", "--params", f"weak_segmentation.way={way}")
-        assert runs[way].returncode == 0, runs[way].stdout[-4000:]
+    trained = kedro(project, "run", "--pipeline", "weak_segmentation")
+    assert trained.returncode == 0, trained.stdout[-4000:]
     new = tmp_path_factory.mktemp("new")
     shutil.copy(next((sample / "Positive").glob("*.jpg")), new / "a.jpg")
     predicted = kedro(project, "run", "--pipeline", "weak_segmentation_predict", "--params", f"raw_root={new}")
@@ -34,14 +32,15 @@ def use(sample, make_project, kedro, tmp_path_factory):
         shutil.copytree(sample / name, folders / name)
     without = make_project()
     way = f"raw_root={folders},weak_segmentation.way=maps"
-    runs["without masks"] = kedro(without, "run", "--pipeline", "weak_segmentation", "--params", way)
+    without_masks = kedro(without, "run", "--pipeline", "weak_segmentation", "--params", way)
     only = tmp_path_factory.mktemp("only")
     shutil.copytree(sample / "Negative", only / "Negative")
     one_class = kedro(small, "run", "--pipeline", "weak_segmentation", "--params", f"raw_root={only}")
     return SimpleNamespace(
         project=project,
-        runs=runs,
+        trained=trained,
         without=without,
+        without_masks=without_masks,
         predicted=predicted,
         evaluated=evaluated,
         noisy=noisy,
@@ -72,7 +71,7 @@ def test_all_ways_stand_in_one_table_on_the_same_photographs(use):
     assert len(set(table["photographs"])) == 1
     assert (table["seen"] == 0).all()
     assert (table["minutes"] > 0).all()
-    assert "all segmenters that there are" in use.runs["self_training"].stdout
+    assert "all segmenters that there are" in use.trained.stdout
 
 
 def test_other_photographs_are_measured_and_new_ones_segmented(use):
@@ -95,7 +94,7 @@ def test_what_wrong_labels_cost_is_measured(use):
 
 
 def test_two_folders_without_any_mask_are_enough(use):
-    done = use.runs["without masks"]
+    done = use.without_masks
     assert done.returncode == 0, done.stdout[-4000:]
     assert "no mask of a crack is known of these photographs" in done.stdout
     assert "photographs labelled as cracked are told from" in done.stdout

@@ -47,10 +47,14 @@ def create_pipeline(**_: Any) -> Pipeline:
         Node(draw_label_noise, "trainings", "curve", name="draw_label_noise"),
         Node(summarise, "trainings", "summary", name="summarise"),
     ]
-    return ingestion.create_pipeline(MODEL) + Pipeline(
+    ingested = Pipeline(
+        ingestion.create_pipeline(NAME),
+        parameters={f"params:{NAME}.{name}": f"params:{MODEL}.{name}" for name in ("image", "partition")},
+    )
+    return ingested + Pipeline(
         nodes,
         namespace=NAME,
-        inputs={name: f"{MODEL}.{name}" for name in [*prepared, "label_free_segmenter"]},
+        inputs={"label_free_segmenter": f"{MODEL}.label_free_segmenter"},
         parameters={
             **{name: name for name in _SHARED},
             **{f"params:{name}": f"params:{MODEL}.{name}" for name in _SETTINGS},
