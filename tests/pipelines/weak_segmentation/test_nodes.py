@@ -138,7 +138,8 @@ def test_cracks_are_found_by_a_network_that_has_seen_no_mask(trained, prepared, 
 def test_other_ways_learn_from_labels_alone(way, prepared, plan, tmp_path):
     segmenter, _, _ = train(prepared, plan, tmp_path, way)
     assert dice(segmenter, prepared, plan) > {"published": 0.1, "maps": 0.4}[way]
-    assert comparing.keep_ways(segmenter, segmenter, {}, START, TILES, plan).keys() == {f"{way}-masks"}
+    kept = comparing.keep_ways(*(segmenter, segmenter, None, Way(way), SelfTraining(), Threshold(), START, TILES, plan))
+    assert kept.keys() == {f"{way}-masks"}
 
 
 def test_a_label_free_segmenter_can_begin_and_what_it_knows_is_said(trained, prepared, plan, tmp_path):
@@ -194,7 +195,7 @@ def test_no_node_that_trains_or_chooses_can_reach_a_mask():
         "weak_segmentation.validation_squares",
     ]
     chosen = {"create_networks", "find_sound_concrete", "learn_start", "learn_in_rounds"}
-    chosen |= {"choose_threshold", "choose_first_threshold", "pack_segmenter", "keep_ways"}
+    chosen |= {"choose_threshold", "pack_segmenter", "keep_ways"}
     assert {"weak_segmentation.images", "weak_segmentation.manifest", "weak_segmentation.metrics"} <= tainted
     found = {node.short_name: set(node.inputs) & tainted for node in nodes if node.short_name in chosen}
     assert found == {name: set() for name in chosen}

@@ -118,7 +118,7 @@ def compare_trainings(
         (wrong, seed): _label(
             images, manifest, partition, networks[seed][0], settings.seeded(seed), wrong, dataset, presets
         )
-        for wrong, seed in [*planned, *((0.0, seed) for seed in range(noise.seeds))]
+        for wrong, seed in sorted({*planned, *((0.0, seed) for seed in range(noise.seeds))})
     }
 
     def train(done: int, wrong: float, seed: int, folder: Path) -> Row:
@@ -229,5 +229,7 @@ def _label(
     try:
         sound = starting.find_sound_concrete(*labelled, network, how.simulation, how.start, how.training)
     except ValueError as error:
+        if not wrong:
+            raise
         raise ValueError(f"with {100 * wrong:g} % of the labels wrong: {error}") from error
     return _Labelled(labelled, sound, labelling.fingerprint_labels(*labelled))

@@ -16,6 +16,7 @@ from crack_pipeline.evaluation.comparison_figure import comparison_figure
 from crack_pipeline.evaluation.metrics import with_interval
 from crack_pipeline.evaluation.segmentation_metrics import segmentation_metrics
 from crack_pipeline.imaging.photograph_stack import PhotographStack
+from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.segmentation.evaluating import count_new
 from crack_pipeline.pipelines.segmentation.parameters import Report, Training
@@ -24,6 +25,8 @@ from crack_pipeline.pipelines.segmentation.pictures import summarise_evaluation 
 from crack_pipeline.pipelines.segmentation.predicting import levels
 from crack_pipeline.pipelines.segmentation.training import pack_segmenter, rebuild, tiles_for
 from crack_pipeline.pipelines.steps import select
+from crack_pipeline.pipelines.weak_segmentation.parameters import SelfTraining, Threshold, Way
+from crack_pipeline.pipelines.weak_segmentation.teaching import choose_threshold
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
@@ -40,7 +43,10 @@ _TIMED = 10
 def keep_ways(
     segmenter: Weights,
     first_weights: Weights,
-    first_threshold: Mapping[str, Any],
+    sound_validation: SimulatedSquares,
+    way: Way,
+    self_training: SelfTraining,
+    threshold: Threshold,
     start: Training,
     tiles: Tiles,
     plan: Plan,
@@ -51,12 +57,16 @@ def keep_ways(
     ----------
     segmenter
         What came out.
-    first_weights, first_threshold, start, tiles, plan
-        What its rounds began with, where that is another segmenter with a threshold.
+    first_weights, way, self_training
+        What its rounds began with: kept too where it has learned from simulated cracks. Otherwise it is a classifier,
+        or stands in the comparison already.
+    sound_validation, threshold, start, tiles, plan
+        How its threshold is chosen.
     """
     kept = [segmenter]
-    if first_threshold:
-        kept.append(pack_segmenter(first_weights, first_threshold, tiles, start, plan))
+    if way.root == "self_training" and self_training.start == "simulated":
+        chosen = choose_threshold(first_weights, sound_validation, threshold, start, tiles, plan)
+        kept.append(pack_segmenter(first_weights, chosen, tiles, start, plan))
     return {_name(weights.facts): weights for weights in kept}
 
 

@@ -143,10 +143,6 @@ class Settings(_Strict):
 
     def seeded(self, seed: int) -> Settings:
         """Give the same settings with other first weights, and other draws of whatever is drawn."""
-        parts = {
-            name: part.model_copy(update={"seed": part.seed + seed})
-            for name, part in (("squares", self.squares), ("labels", self.labels), ("start", self.start))
-        }
-        return self.model_copy(
-            update={**parts, "training": self.training.model_copy(update={"seed": self.training.seed + seed})}
-        )
+        parts = {name: getattr(self, name) for name in ("squares", "labels", "start", "training")}
+        seeded = {name: part.model_copy(update={"seed": part.seed + seed}) for name, part in parts.items()}
+        return self.model_copy(update=seeded)

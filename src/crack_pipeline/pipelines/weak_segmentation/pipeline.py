@@ -27,12 +27,7 @@ from crack_pipeline.pipelines.weak_segmentation.measuring import (
     measure_evaluation,
 )
 from crack_pipeline.pipelines.weak_segmentation.starting import create_networks, find_sound_concrete, learn_start
-from crack_pipeline.pipelines.weak_segmentation.teaching import (
-    choose_first_threshold,
-    choose_threshold,
-    draw_pseudo_masks,
-    learn_in_rounds,
-)
+from crack_pipeline.pipelines.weak_segmentation.teaching import choose_threshold, draw_pseudo_masks, learn_in_rounds
 
 _SHARED = ("params:dataset", "params:presets")
 _OTHERS = ["ways", "label_free_segmenter", "supervised_segmenter"]
@@ -150,8 +145,9 @@ def create_pipeline(**_: Any) -> Pipeline:
         ),
         *(node for node in tested() if node.name not in _OWN),
         Node(
-            choose_first_threshold,
+            keep_ways,
             [
+                "segmenter",
                 "first_weights",
                 "sound_validation",
                 "params:way",
@@ -161,12 +157,6 @@ def create_pipeline(**_: Any) -> Pipeline:
                 TILES,
                 "plan",
             ],
-            "first_threshold",
-            name="choose_first_threshold",
-        ),
-        Node(
-            keep_ways,
-            ["segmenter", "first_weights", "first_threshold", "params:start", TILES, "plan"],
             "ways",
             name="keep_ways",
         ),

@@ -161,29 +161,6 @@ def choose_threshold(
     return {"threshold": min(max(round(threshold.value * LEVELS), 1), LEVELS - 1) / LEVELS}
 
 
-def choose_first_threshold(
-    first_weights: Weights,
-    sound_validation: SimulatedSquares,
-    way: Way,
-    self_training: SelfTraining,
-    threshold: Threshold,
-    start: Training,
-    tiles: Tiles,
-    plan: Plan,
-) -> dict[str, Any]:
-    """Do as `choose_threshold` for the segmenter that the rounds begin with, to tell what they add.
-
-    Returns
-    -------
-    dict
-        Empty where that has not learned from simulated cracks: it is a classifier, or a segmenter that has come with a
-        threshold or is what another way of the pipeline gives.
-    """
-    if way.root != "self_training" or self_training.start != "simulated":
-        return {}
-    return choose_threshold(first_weights, sound_validation, threshold, start, tiles, plan)
-
-
 def draw_pseudo_masks(marked: MarkedPhotographs, train_squares: LabelledSquares, training: Training) -> Figure:
     """Show squares that were labelled as cracked, and the outlines of what was learned as crack in them."""
     cracked = np.flatnonzero(train_squares.cracked)
