@@ -59,7 +59,11 @@ class Squares(_Strict):
 class Labels(_Strict):
     """How a network learns from labels of squares alone (published, maps)."""
 
-    pooling: Pooling = Field("mean", description="of the logits of pixels; maps: that of the places of its grid")
+    pooling: Pooling | None = Field(
+        None,
+        description="of the logits of pixels, or of the places of the grid of maps; null: highest for published, since "
+        "a crack covers little of a square, and mean for maps, as for class-activation maps",
+    )
     size: int | None = Field(
         None,
         ge=16,

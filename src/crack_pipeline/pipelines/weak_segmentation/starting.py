@@ -30,6 +30,7 @@ from crack_pipeline.pipelines.segmentation.training import (
 from crack_pipeline.pipelines.simulating import check_widths, squares_in
 from crack_pipeline.pipelines.weak_segmentation.parameters import Labels, SelfTraining, Squares, Start, Way
 from crack_pipeline.training.compute import Plan
+from crack_pipeline.training.pooling import Pooling
 from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)
@@ -181,7 +182,14 @@ def learn_start(
     else:
         first = initial_classifier if kind == "maps" else initial_weights
         weights, history = _learn_labels(
-            train_squares, validation_squares, data_fingerprint, first, labels, plan, checkpoints
+            train_squares,
+            validation_squares,
+            data_fingerprint,
+            first,
+            labels,
+            labels.pooling or ("mean" if kind == "maps" else "highest"),
+            plan,
+            checkpoints,
         )
     own = [*train_squares.photo_ids.tolist(), *validation_squares.photo_ids.tolist()]
     facts = {
@@ -213,6 +221,7 @@ def _learn_labels(
     data_fingerprint: Mapping[str, Any],
     initial_weights: Weights,
     labels: Labels,
+    pooling: Pooling,
     plan: Plan,
     checkpoints: Path,
 ) -> tuple[Weights, pd.DataFrame]:
@@ -234,7 +243,7 @@ def _learn_labels(
         )
     module = ImageLabelTraining(
         network.to(memory_format=torch.channels_last),
-        pooling=labels.pooling,
+        pooling=pooling,
         augmentation=labels.augmentation,
         optimiser=labels.optimiser,
         learning_rate=labels.learning_rate,
