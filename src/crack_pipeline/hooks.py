@@ -47,18 +47,20 @@ class ProjectHooks:
         """Log every field of typed parameters; let Lightning log every epoch of a node tagged ``training``."""
         if "training" in node.tags:
             mlflow.pytorch.autolog(log_models=False, log_datasets=False, checkpoint=False, silent=True)
+        leaves: dict[str, str] = {}
         for name, value in inputs.items():
             if isinstance(value, BaseModel) and name.startswith("params:") and name not in _UNTRACKED:
                 fields = value.model_dump(mode="json")
-                if isinstance(fields, dict) and fields:
-                    _log_params(name.removeprefix("params:"), fields)
+                if isinstance(fields, dict):
+                    leaves |= _leaves(name.removeprefix("params:"), fields)
+        _log_params(leaves)
 
     @hook_impl
     def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:
         """Log the compute plan and the fingerprint of the data."""
         for name, value in outputs.items():
             if name.endswith(".plan"):
-                _log_params("plan", value.model_dump(mode="json", exclude={"reasons"}))
+                _log_params(_leaves("plan", value.model_dump(mode="json", exclude={"reasons"})))
             if name.endswith(".data_fingerprint") and mlflow.active_run():
                 mlflow.set_tag("data_fingerprint", value["fingerprint"])
 
@@ -112,12 +114,16 @@ def _place(dataset: Any) -> Path | None:
     return Path(str(dataset._get_load_path() if getattr(dataset, "_version", None) else path))
 
 
-def _log_params(prefix: str, value: Any) -> None:
-    """Log a nested value to the active run, one parameter a leaf."""
-    if not mlflow.active_run():
-        return
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            _log_params(f"{prefix}.{name}", inner)
-    else:
-        mlflow.log_param(prefix, str(value)[:_LIMIT])
+def _leaves(prefix: str, fields: dict[str, Any]) -> dict[str, str]:
+    """Name every leaf of nested values by its way there."""
+    leaves: dict[str, str] = {}
+    for name, value in fields.items():
+        path = f"{prefix}.{name}"
+        leaves |= _leaves(path, value) if isinstance(value, dict) and value else {path: str(value)[:_LIMIT]}
+    return leaves
+
+
+def _log_params(leaves: dict[str, str]) -> None:
+    """Log to the active run in one transaction: one a parameter takes seconds, over a network more."""
+    if leaves and mlflow.active_run():
+        mlflow.log_params(leaves)
