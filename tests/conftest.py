@@ -24,9 +24,8 @@ settings.load_profile("shared machine")
 
 # Read where they are imported, in the process that others are forked from.
 os.environ |= {"MPLBACKEND": "Agg", "DO_NOT_TRACK": "true"}
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Several processes, each with a thread per core, would wait for each other most of the time.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Processes with a thread per core would wait for each other most of the time, and for whatever else runs here.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class RunKedro(Protocol):
