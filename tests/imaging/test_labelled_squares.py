@@ -79,7 +79,7 @@ def test_photographs_are_marked_with_other_masks_than_their_own(stack):
 maps = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).integers(0, 256, (32, 48), np.uint8))
 
 
-@given(levels=maps, background=st.floats(0, 0.5), more=st.floats(0.01, 0.5), least=st.integers(0, 200))
+@given(levels=maps, background=st.floats(0, 0.49), more=st.floats(0.01, 0.5), least=st.integers(0, 200))
 def test_labels_have_the_last_word(levels, background, more, least):
     confidence = Confidence(crack=background + more, background=background, least_pixels=least)
     boxes = np.array([(0, 0, 16, 16), (0, 16, 16, 16)])
@@ -91,6 +91,12 @@ def test_labels_have_the_last_word(levels, background, more, least):
     beside = slice(None), slice(32, None)
     assert np.array_equal(mask[beside] == CRACK, levels[beside] >= confidence.crack * 256)
     assert np.array_equal(mask[beside] == BACKGROUND, levels[beside] < confidence.background * 256)
+
+
+def test_where_all_pixels_are_alike_none_is_picked():
+    levels = np.full((16, 16), 80, np.uint8)
+    confidence = Confidence(crack=0.6, background=0.3, least_pixels=8)
+    assert (pseudo_mask(levels, np.array([(0, 0, 16, 16)]), np.array([True]), confidence) == IGNORED).all()
 
 
 @example(height=129, y=256, x=0, size=1, seed=0)

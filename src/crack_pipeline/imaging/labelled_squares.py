@@ -13,7 +13,7 @@ from crack_pipeline.imaging.photograph_stack import BACKGROUND, IGNORED, Photogr
 
 @dataclass(frozen=True)
 class LabelledSquares:
-    """Parts of photographs, or whole ones, with a label each. There is no mask in it, nor a way to one.
+    """Parts of photographs, or whole ones, with a label each. There is no mask in it, nor what a mask says of pixels.
 
     Attributes
     ----------
@@ -53,6 +53,11 @@ class LabelledSquares:
     def photograph_rows(self) -> NDArray[np.int64]:
         """Which photographs there are, each once, in order."""
         return np.unique(self.rows)
+
+    @property
+    def whole_photographs(self) -> bool:
+        """Whether every label is that of a whole photograph."""
+        return bool((self.boxes[:, 2:] == self.photographs.sizes[self.rows]).all())
 
     def take(self, which: NDArray[np.int64], size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Give some of the squares as images of one size.

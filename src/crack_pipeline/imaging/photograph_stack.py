@@ -11,12 +11,15 @@ from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from crack_pipeline.imaging.stack import IMAGES, PHOTOGRAPHS, Chunk, ImageStack, Shards, Stack, read_description
 
 BACKGROUND, CRACK, IGNORED = 0, 1, 2
 """Values of a mask: no crack, crack, and nothing known."""
+
+_OF_MASKS = ("crack_pixels", "mask_path")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +149,14 @@ class PhotographStack(Stack):
         return self._masks.span(start, stop).reshape(height, width)
 
     def without_masks(self) -> PhotographStack:
-        """Give the same photographs as a stack that holds no masks: who is handed it cannot look at one."""
+        """Give the same photographs as a stack without masks, whose tables do not say what is in them, either."""
         stack = copy.copy(self)
         stack.has_masks, stack._masks = False, None
         return stack
+
+    def _table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
+        table = super()._table(name, columns)
+        return table if self.has_masks else table.drop(columns=[c for c in _OF_MASKS if c in table])
 
     def cut(self, rows: NDArray[np.int64], corners: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
         """Cut squares out of photographs, as `crops` does, without their masks.

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from crack_pipeline.imaging.marked_photographs import FALSE_ALARM
 from crack_pipeline.imaging.photograph_stack import BACKGROUND, CRACK, IGNORED
 
-_LEVELS = 256
+_LEVELS, _ALIKE = 256, 4
 
 
 class Confidence(BaseModel):
@@ -17,7 +17,7 @@ class Confidence(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    crack: float = Field(0.6, gt=0, le=1, description="probability from which on a pixel is learned as crack")
+    crack: float = Field(0.6, gt=0, lt=1, description="probability from which on a pixel is learned as crack")
     background: float = Field(
         0.3, ge=0, lt=1, description="probability below which it is background; between the two it is ignored"
     )
@@ -84,7 +84,9 @@ def _complete(mask: NDArray[np.uint8], levels: NDArray[np.uint8], confidence: Co
     """Take the likeliest pixels of a square for crack, in place; ignore it where too few are likely at all."""
     number = min(confidence.least_pixels, levels.size)
     level = int(np.partition(levels, levels.size - number, axis=None)[levels.size - number])
-    if level < max(1.0, confidence.background * _LEVELS):
+    likeliest = levels >= level
+    # Where most are alike, nothing tells which of them are crack.
+    if level < max(1.0, confidence.background * _LEVELS) or np.count_nonzero(likeliest) > _ALIKE * number:
         mask[...] = IGNORED
     else:
-        mask[levels >= level] = CRACK
+        mask[likeliest] = CRACK

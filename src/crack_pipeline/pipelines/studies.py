@@ -7,17 +7,39 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from crack_pipeline.imaging.simulated_squares import SimulatedSquares
+from crack_pipeline.models.weights import Weights, read_weights, write_weights
 
 Row = dict[str, Any]
+Result = TypeVar("Result")
 _DRAWN = 8
 
 
-def once(folder: Path, identity: Mapping[str, Any], training: Callable[[Path], Row]) -> Row:
+class Kept(NamedTuple, Generic[Result]):
+    """How a result is kept in a file."""
+
+    suffix: str
+    write: Callable[[Path, Result], None]
+    read: Callable[[Path], Result]
+
+
+def _write_row(path: Path, row: Row) -> None:
+    path.write_text(json.dumps(row), encoding="utf-8")
+
+
+def _read_row(path: Path) -> Row:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+ROW: Kept[Row] = Kept(".json", _write_row, _read_row)
+WEIGHTS: Kept[Weights] = Kept(".safetensors", write_weights, read_weights)
+
+
+def once(folder: Path, identity: Mapping[str, Any], training: Callable[[Path], Result], kept: Kept[Result]) -> Result:
     """Give the result of a training, from an earlier run where it has already ended.
 
     Parameters
@@ -28,22 +50,24 @@ def once(folder: Path, identity: Mapping[str, Any], training: Callable[[Path], R
         All that decides the result; JSON-like.
     training
         Is called with a folder for its checkpoints, whose name is the fingerprint of the identity, and gives the
-        result; JSON-like. When the result is kept, the checkpoints are not.
+        result. When the result is kept, the checkpoints are not.
+    kept
+        `ROW` of a table, or `WEIGHTS`.
     """
     # Lightning takes seconds to import, and only studies need it.
     from crack_pipeline.training.fit import fingerprint
 
     name = fingerprint(**identity)
-    kept = folder / f"{name}.json"
-    if kept.exists():
-        return dict(json.loads(kept.read_text(encoding="utf-8")))
-    row = training(folder / name)
+    path = folder / f"{name}{kept.suffix}"
+    if path.exists():
+        return kept.read(path)
+    result = training(folder / name)
     folder.mkdir(parents=True, exist_ok=True)
-    part = kept.with_suffix(".part")
-    part.write_text(json.dumps(row), encoding="utf-8")
-    part.replace(kept)
+    part = path.with_suffix(".part")
+    kept.write(part, result)
+    part.replace(path)
     shutil.rmtree(folder / name, ignore_errors=True)
-    return row
+    return result
 
 
 def drawn(squares: SimulatedSquares, size: int) -> str:

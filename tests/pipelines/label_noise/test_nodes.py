@@ -7,6 +7,7 @@ import pytest
 
 from crack_pipeline.imaging import simulation
 from crack_pipeline.imaging.photograph_stack import CRACK
+from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Preset, Presets
 from crack_pipeline.pipelines.label_noise import nodes
 from crack_pipeline.pipelines.label_noise.parameters import LabelNoise
@@ -65,9 +66,9 @@ def prepared(tmp_path_factory):
 def study(prepared, folder, noise, settings=SETTINGS, presets=PRESETS, dataset="folders", precision="32-true"):
     plan = resolve(Compute(accelerator="cpu", precision=precision, batch_size=4, workers=0))
     networks = nodes.create_networks(settings, Nothing(), noise)
-    return nodes.compare_trainings(
-        *(*prepared, networks, nothing_to_load, settings, Dataset(dataset), presets, noise, plan, folder)
-    )
+    labelled = nodes.label_squares(*prepared, networks, settings, Dataset(dataset), presets, noise)
+    segmenters = nodes.train_segmenters(labelled, networks, nothing_to_load, settings, Dataset(dataset), plan, folder)
+    return nodes.measure_segmenters(segmenters, labelled, *prepared, settings, plan)
 
 
 def test_every_share_is_trained_and_measured_and_an_interrupted_study_repeats_nothing(prepared, tmp_path, caplog):
@@ -79,7 +80,7 @@ def test_every_share_is_trained_and_measured_and_an_interrupted_study_repeats_no
     assert first["cracked_right"].tolist() == [1, 0.75]
     assert (first["photographs"] == 4).all()
     assert first["dice"].between(0, 1).all()
-    assert not [path for path in tmp_path.rglob("*") if path.suffix != ".json"]
+    assert [path.suffix for path in tmp_path.rglob("*")] == 2 * [".safetensors"]
     assert any("2 of 8 labels are turned" in record.getMessage() for record in caplog.records)
     caplog.clear()
     whole = study(prepared, tmp_path, LabelNoise(wrong=(0.0, 0.25), seeds=2))
@@ -93,7 +94,7 @@ def test_what_decides_a_result_makes_another_training(prepared, tmp_path, monkey
     monkeypatch.setattr(nodes.starting, "learn_start", lambda *_: begun.append(1) or (SETTINGS, None))
     monkeypatch.setattr(nodes.teaching, "learn_in_rounds", lambda *_: (SETTINGS, None, None))
     monkeypatch.setattr(nodes.teaching, "choose_threshold", lambda *_: {})
-    monkeypatch.setattr(nodes, "pack_segmenter", lambda *_: None)
+    monkeypatch.setattr(nodes, "pack_segmenter", lambda *_: Weights({}, {}))
     monkeypatch.setattr(nodes, "measure_segmenter", lambda *_: {"dice": 0.5, "dice_low": None, "photographs": 4})
 
     def trainings(settings=None, tiling=None, **changed):

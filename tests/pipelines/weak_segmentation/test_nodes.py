@@ -5,6 +5,7 @@ from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.imaging.simulation import Simulation
 from crack_pipeline.models.segmenters import create_segmenter
 from crack_pipeline.models.weights import Weights
+from crack_pipeline.pipelines import label_noise
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Image, Preset, Presets
 from crack_pipeline.pipelines.segmentation import evaluating
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Report, Training
@@ -98,11 +99,11 @@ def train(
 ):
     """Run the nodes of a training one after the other."""
     network = Network.model_validate({"name": "unet", "levels": 3, "base_channels": 8})
+    how = SelfTraining.model_validate({"start": start, "rounds": 1, "confidence": {"least_pixels": 8}})
     networks = starting.create_networks(IMAGE, network, EncoderWeights("none"), TRAINING, LABELS, Nothing(), TILES)
     labelled = labelling.label_squares(*prepared, squares, Dataset(dataset), PRESETS)
     fingerprint = labelling.fingerprint_labels(*labelled)
-    sound = starting.find_sound_concrete(*labelled, networks[0], SIMULATION, START, TRAINING)
-    how = SelfTraining.model_validate({"start": start, "rounds": 1, "confidence": {"least_pixels": 8}})
+    sound = starting.find_sound_concrete(*labelled, networks[0], SIMULATION, START, TRAINING, how)
     first = starting.learn_start(
         *(*labelled, *sound, fingerprint, *networks, label_free),
         *(Way(way), how, LABELS, START, squares, Dataset(dataset), plan, checkpoints),
@@ -157,7 +158,9 @@ def test_a_label_free_segmenter_can_begin_and_what_it_knows_is_said(trained, pre
     assert segmenter.facts["learned_from"] == sorted({f"{number:02d}" for number in range(12)} | {"13"})
     assert segmenter.facts["threshold"] == 255 / 256
     table = compared(prepared, plan, {"mine": lambda: segmenter})
-    assert table["learned_from"].tolist() == ["labels of squares, on concrete that masks call sound"]
+    assert table["learned_from"].tolist() == [
+        "labels of squares and simulated cracks, on concrete that masks call sound"
+    ]
     assert table["seen"].tolist() == [1]
     grey = Weights(first.tensors, {**first.facts, "image": IMAGE.model_copy(update={"mode": "grey"}).model_dump()})
     with pytest.raises(ValueError, match="takes photographs in grey"):
@@ -182,24 +185,31 @@ def test_labels_may_come_from_folders(prepared, plan, tmp_path):
     assert dice(segmenter, prepared, plan) > 0.6
 
 
-def test_no_node_that_trains_or_chooses_can_reach_a_mask():
+LEARNING = {"create_networks", "find_sound_concrete", "learn_start", "learn_in_rounds"}
+CHOOSING = {"choose_threshold", "pack_segmenter", "keep_ways"}
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "given", "chosen"),
+    [
+        (create_pipeline(), {"train_squares", "validation_squares"}, LEARNING | CHOOSING),
+        (label_noise.create_pipeline(), {"labelled"}, {"create_networks", "train_segmenters"}),
+    ],
+)
+def test_no_node_that_trains_or_chooses_can_reach_a_mask(pipeline, given, chosen):
     """Whatever comes from the photographs with their masks is followed through the graph, labels of squares aside."""
-    nodes = create_pipeline().nodes
-    tainted = {f"weak_segmentation.{name}" for name in ("raw", "supervised_segmenter", "ways")}
-    freed = "weak_segmentation.label_squares"
-    for node in nodes:
-        if node.name != freed and tainted & set(node.inputs):
+    (freed,) = (node for node in pipeline.nodes if node.short_name == "label_squares")
+    name = freed.namespace
+    tainted = {f"{name}.{known}" for known in ("raw", "supervised_segmenter", "ways")}
+    for node in pipeline.nodes:
+        if node is not freed and tainted & set(node.inputs):
             tainted |= set(node.outputs)
-    assert next(node for node in nodes if node.name == freed).outputs == [
-        "weak_segmentation.train_squares",
-        "weak_segmentation.validation_squares",
-    ]
-    chosen = {"create_networks", "find_sound_concrete", "learn_start", "learn_in_rounds"}
-    chosen |= {"choose_threshold", "pack_segmenter", "keep_ways"}
-    assert {"weak_segmentation.images", "weak_segmentation.manifest", "weak_segmentation.metrics"} <= tainted
-    found = {node.short_name: set(node.inputs) & tainted for node in nodes if node.short_name in chosen}
+    assert set(freed.outputs) == {f"{name}.{output}" for output in given}
+    assert {f"{name}.images", f"{name}.manifest"} <= tainted
+    assert {f"{name}.metrics", f"{name}.trainings"} & tainted
+    found = {node.short_name: set(node.inputs) & tainted for node in pipeline.nodes if node.short_name in chosen}
     assert found == {name: set() for name in chosen}
-    assert {node.short_name for node in nodes if "training" in node.tags} <= chosen
+    assert {node.short_name for node in pipeline.nodes if "training" in node.tags} <= chosen
 
 
 def test_other_pixels_in_the_same_squares_give_the_same_network(trained, plan, tmp_path):
@@ -229,6 +239,57 @@ def test_too_few_of_a_kind_teach_nothing(only, dataset, least, says, tmp_path):
     squares = SQUARES.model_copy(update={"least": least})
     with pytest.raises(ValueError, match=says):
         labelling.label_squares(*prepare(tmp_path, kinds, ROLES), squares, Dataset(dataset), PRESETS)
+
+
+def test_cracked_photographs_alone_are_what_is_said_to_be_wrong(tmp_path):
+    images, manifest, partition = prepare(tmp_path, [photograph(seed) for seed in range(16)], ROLES)
+    unknown = manifest.assign(crack_pixels=manifest["crack_pixels"].mask(manifest["label"] == "crack"))
+    with pytest.raises(ValueError, match="0 photographs without a crack"):
+        labelling.label_squares(images, unknown, partition, SQUARES, Dataset("folders"), PRESETS)
+
+
+def test_the_labels_know_nothing_else_of_masks(prepared):
+    squares, _ = labelling.label_squares(*prepared, SQUARES, Dataset("masks"), PRESETS)
+    for table in (squares.photographs.index, squares.photographs.photos):
+        assert not {"crack_pixels", "mask_path"} & set(table)
+    assert {"crack_pixels"} <= set(prepared[0].index)
+
+
+def test_photographs_that_the_rounds_cannot_cut_are_refused_before_anything_is_trained(tmp_path):
+    small = [(image[:24, :24], mask[:24, :24]) for image, mask in photographs()]
+    images, manifest, partition = prepare(tmp_path, small, ROLES)
+    network = Network.model_validate({"name": "unet", "levels": 6, "base_channels": 4})
+    segmenter, _ = starting.create_networks(
+        IMAGE, network, EncoderWeights("none"), TRAINING, LABELS, Nothing(), Tiles()
+    )
+    squares = labelling.label_squares(images, manifest, partition, SQUARES, Dataset("folders"), PRESETS)
+    how = START.model_copy(update={"crop": 24})
+    with pytest.raises(
+        ValueError, match="all 8 photographs are smaller than the 32 px that the network takes at least"
+    ):
+        starting.find_sound_concrete(*squares, segmenter, SIMULATION, how, TRAINING, SelfTraining())
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "says"),
+    [
+        (Labels, {"steps": 10}, "steps is 10, fewer than the 120"),
+        (Maps, {"windows": [0]}, "greater than or equal to 3"),
+        (SelfTraining, {"confidence": {"crack": 1.0}}, "less than 1"),
+    ],
+)
+def test_parameters_that_would_do_nothing_are_refused(part, values, says):
+    with pytest.raises(ValueError, match=says):
+        part.model_validate(values)
+
+
+def test_what_is_in_both_tables_counts_as_known(trained, prepared, plan):
+    images, manifest, _ = prepared
+    unknown = manifest.assign(crack_pixels=manifest["crack_pixels"].mask(manifest["label"] == "crack"))
+    counts, unmarked = measuring.count_new(trained[0], images, unknown, TILES, plan)
+    found = measuring.measure_evaluation(counts, unmarked, trained[0], Report(resamples=2))
+    assert found["learned_from"] == 12
+    assert "confusion" not in found["photographs"]
 
 
 @pytest.mark.parametrize(

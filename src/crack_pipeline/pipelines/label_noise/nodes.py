@@ -20,9 +20,9 @@ from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Presets
 from crack_pipeline.pipelines.label_noise.parameters import LabelNoise
-from crack_pipeline.pipelines.segmentation.training import Pretrained, fingerprint_data, pack_segmenter
+from crack_pipeline.pipelines.segmentation.training import Pretrained, pack_segmenter
 from crack_pipeline.pipelines.steps import select
-from crack_pipeline.pipelines.studies import Row, drawn, once
+from crack_pipeline.pipelines.studies import WEIGHTS, drawn, once
 from crack_pipeline.pipelines.weak_segmentation import labelling, starting, teaching
 from crack_pipeline.pipelines.weak_segmentation.comparing import measure_segmenter
 from crack_pipeline.pipelines.weak_segmentation.parameters import Settings
@@ -36,10 +36,16 @@ _IRRELEVANT: Any = {"squares": {"wrong"}, "report": {"examples", "least_pixels"}
 """Settings that change nothing here."""
 
 
-class _Labelled(NamedTuple):
+class Labelled(NamedTuple):
+    """What a training learns from."""
+
+    wrong: float
+    seed: int
     squares: tuple[LabelledSquares, LabelledSquares]
     sound: tuple[SimulatedSquares, SimulatedSquares]
     fingerprint: dict[str, Any]
+    cracked_right: float
+    """Share of the labels to learn from that say cracked, and are right; NaN where none says so."""
 
 
 def create_networks(settings: Settings, pretrained: Pretrained, noise: LabelNoise) -> list[tuple[Weights, Weights]]:
@@ -64,47 +70,60 @@ def create_networks(settings: Settings, pretrained: Pretrained, noise: LabelNois
     ]
 
 
-def compare_trainings(
+def label_squares(
     images: PhotographStack,
     manifest: pd.DataFrame,
     partition: pd.DataFrame,
     networks: list[tuple[Weights, Weights]],
-    label_free: Callable[[], Weights],
     settings: Settings,
     dataset: Dataset,
     presets: Presets,
     noise: LabelNoise,
-    plan: Plan,
-    checkpoints: Path,
-) -> pd.DataFrame:
-    """Train with each share of wrong labels, and measure on the photographs of the role ``test`` that have masks.
+) -> list[Labelled]:
+    """Label the squares once for each share of wrong labels and each seed: all that a training gets of any mask.
 
     Labels of the validation are wrong as often as those that are learned from: who labels does not know which are
-    which. With the same seed the wrong labels of a smaller share are among those of a larger one. A training that has
-    ended is not repeated when the study is interrupted.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row per training: ``wrong`` (share), ``seed``, ``labels`` (to learn from), ``cracked`` (those that say so),
-        ``cracked_right`` (the share of these that is right), and what
-        :func:`crack_pipeline.pipelines.weak_segmentation.comparing.measure_segmenter` gives (NaN: not defined).
+    which. With the same seed the wrong labels of a smaller share are among those of a larger one.
 
     Raises
     ------
     ValueError
-        Before anything is trained: if no mask of a crack is known of the test photographs, or what the nodes of
-        ``weak_segmentation`` raise, with the share of wrong labels where that is why.
+        If no mask of a crack is known of the test photographs, or what the nodes of ``weak_segmentation`` raise, with
+        the share of wrong labels where that is why.
     """
-    tested = select(manifest, partition, ["test"])
-    tested = tested[tested["crack_pixels"].notna()].sort_values("row", ignore_index=True)
-    if not (tested["crack_pixels"] > 0).any():
+    if not (_tested(manifest, partition)["crack_pixels"] > 0).any():
         raise ValueError(
             "no mask of a crack is known of the photographs of the role test, by which to measure what wrong labels "
             "cost: add masks of some"
         )
+    found = []
+    for seed in range(noise.seeds):
+        how, (network, _) = settings.seeded(seed), networks[seed]
+        known = images, manifest, partition, network, how, dataset, presets
+        right = _label(*known, seed, 0.0, None)
+        found += [_label(*known, seed, wrong, right) if wrong else right for wrong in sorted(noise.wrong)]
+    return found
+
+
+def train_segmenters(
+    labelled: list[Labelled],
+    networks: list[tuple[Weights, Weights]],
+    label_free: Callable[[], Weights],
+    settings: Settings,
+    dataset: Dataset,
+    plan: Plan,
+    checkpoints: Path,
+) -> list[Weights]:
+    """Train with each share of wrong labels.
+
+    A training that has ended is not repeated when the study is interrupted.
+
+    Returns
+    -------
+    list of Weights
+        A segmenter for each that was labelled.
+    """
     shared = {
-        "tested": fingerprint_data(images, manifest, partition, settings.image)["fingerprint"],
         "settings": settings.model_dump(mode="json", exclude=_IRRELEVANT),
         "dataset": str(dataset),
         "precision": plan.precision,
@@ -113,23 +132,16 @@ def compare_trainings(
     if starting.start_of(settings.way, settings.self_training) == "label_free":
         loaded.append(label_free())
         shared["label_free"] = loaded[0].fingerprint()
-    planned = [(wrong, seed) for seed in range(noise.seeds) for wrong in sorted(noise.wrong)]
-    labelled = {
-        (wrong, seed): _label(
-            images, manifest, partition, networks[seed][0], settings.seeded(seed), wrong, dataset, presets
-        )
-        for wrong, seed in sorted({*planned, *((0.0, seed) for seed in range(noise.seeds))})
-    }
 
-    def train(done: int, wrong: float, seed: int, folder: Path) -> Row:
-        logger.info("training %d of %d: %g %% of the labels wrong, seed %d", done, len(planned), 100 * wrong, seed)
-        how = settings.seeded(seed)
-        network, classifier = networks[seed]
-        squares, sound, data = labelled[wrong, seed]
+    def train(done: int, given: Labelled, folder: Path) -> Weights:
+        share = f"{100 * given.wrong:g}"
+        logger.info("training %d of %d: %s %% of the labels wrong, seed %d", done, len(labelled), share, given.seed)
+        how = settings.seeded(given.seed)
+        network, classifier = networks[given.seed]
         first = starting.learn_start(
-            *squares,
-            *sound,
-            data,
+            *given.squares,
+            *given.sound,
+            given.fingerprint,
             network,
             classifier,
             lambda: loaded[0],
@@ -137,16 +149,16 @@ def compare_trainings(
             how.self_training,
             how.labels,
             how.start,
-            how.squares.model_copy(update={"wrong": wrong}),
+            how.squares.model_copy(update={"wrong": given.wrong}),
             dataset,
             plan,
             folder,
         )
         weights, *_ = teaching.learn_in_rounds(
             *first,
-            squares[0],
-            sound[1],
-            data,
+            given.squares[0],
+            given.sound[1],
+            given.fingerprint,
             network,
             how.way,
             how.self_training,
@@ -158,31 +170,55 @@ def compare_trainings(
             plan,
             folder,
         )
-        threshold = teaching.choose_threshold(weights, sound[1], how.threshold, how.start, how.tiles, plan)
-        segmenter = pack_segmenter(weights, threshold, how.tiles, how.training, plan)
-        measured = measure_segmenter(segmenter, images, tested, how.tiles, how.report, plan)
-        logger.info("Dice %.4f", measured["dice"])
-        return measured
+        threshold = teaching.choose_threshold(weights, given.sound[1], how.threshold, how.start, how.tiles, plan)
+        return pack_segmenter(weights, threshold, how.tiles, how.training, plan)
 
-    rows = []
-    for done, (wrong, seed) in enumerate(planned, start=1):
-        _, sound, data = labelled[wrong, seed]
-        says, is_so = (labelled[share, seed][0][0].cracked for share in (wrong, 0.0))
-        which = {
-            "wrong": wrong,
-            "seed": seed,
-            "labels": len(says),
-            "cracked": int(says.sum()),
-            "cracked_right": float(is_so[says].mean()) if says.any() else math.nan,
-        }
+    segmenters = []
+    for done, given in enumerate(labelled, start=1):
         identity = {
             **shared,
-            "seed": seed,
-            "labels": data["fingerprint"],
-            "drawn": drawn(sound[0], settings.start.crop),
-            "weights": [part.fingerprint() for part in networks[seed]],
+            "wrong": given.wrong,
+            "seed": given.seed,
+            "labels": given.fingerprint["fingerprint"],
+            "drawn": drawn(given.sound[0], settings.start.crop),
+            "weights": [part.fingerprint() for part in networks[given.seed]],
         }
-        rows.append({**which, **once(checkpoints, identity, partial(train, done, wrong, seed))})
+        segmenters.append(once(checkpoints, identity, partial(train, done, given), WEIGHTS))
+    return segmenters
+
+
+def measure_segmenters(
+    segmenters: list[Weights],
+    labelled: list[Labelled],
+    images: PhotographStack,
+    manifest: pd.DataFrame,
+    partition: pd.DataFrame,
+    settings: Settings,
+    plan: Plan,
+) -> pd.DataFrame:
+    """Measure every segmenter on the photographs of the role ``test`` that have masks.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per training: ``wrong`` (share), ``seed``, ``labels`` (to learn from), ``cracked`` (those that say so),
+        ``cracked_right`` (the share of these that is right), and what
+        :func:`crack_pipeline.pipelines.weak_segmentation.comparing.measure_segmenter` gives (NaN: not defined).
+    """
+    tested = _tested(manifest, partition)
+    rows = []
+    for segmenter, given in zip(segmenters, labelled, strict=True):
+        measured = measure_segmenter(segmenter, images, tested, settings.tiles, settings.report, plan)
+        logger.info("%g %% of the labels wrong, seed %d: Dice %.4f", 100 * given.wrong, given.seed, measured["dice"])
+        says = given.squares[0].cracked
+        which = {
+            "wrong": given.wrong,
+            "seed": given.seed,
+            "labels": len(says),
+            "cracked": int(says.sum()),
+            "cracked_right": given.cracked_right,
+        }
+        rows.append({**which, **measured})
     table = pd.DataFrame(rows)
     undefined = [name for name in table.columns if table[name].isna().any()]
     return table.astype(dict.fromkeys(undefined, np.float64))
@@ -213,23 +249,36 @@ def _between(table: pd.DataFrame, name: str, single: bool) -> str:
     return f"{table[name].mean():.4f}{bracket}"
 
 
+def _tested(manifest: pd.DataFrame, partition: pd.DataFrame) -> pd.DataFrame:
+    table = select(manifest, partition, ["test"])
+    return table[table["crack_pixels"].notna()].sort_values("row", ignore_index=True)
+
+
 def _label(
     images: PhotographStack,
     manifest: pd.DataFrame,
     partition: pd.DataFrame,
     network: Weights,
     how: Settings,
-    wrong: float,
     dataset: Dataset,
     presets: Presets,
-) -> _Labelled:
+    seed: int,
+    wrong: float,
+    right: Labelled | None,
+) -> Labelled:
     """Label squares, some of them wrongly, and find those that are called sound."""
     squares = how.squares.model_copy(update={"wrong": wrong})
     labelled = labelling.label_squares(images, manifest, partition, squares, dataset, presets)
     try:
-        sound = starting.find_sound_concrete(*labelled, network, how.simulation, how.start, how.training)
+        sound = starting.find_sound_concrete(
+            *labelled, network, how.simulation, how.start, how.training, how.self_training
+        )
     except ValueError as error:
         if not wrong:
             raise
         raise ValueError(f"with {100 * wrong:g} % of the labels wrong: {error}") from error
-    return _Labelled(labelled, sound, labelling.fingerprint_labels(*labelled))
+    says = labelled[0].cracked
+    is_so = says if right is None else right.squares[0].cracked
+    share = float(is_so[says].mean()) if says.any() else math.nan
+    fingerprint = labelling.fingerprint_labels(*labelled)
+    return Labelled(wrong, seed, labelled, sound, fingerprint, share)

@@ -8,10 +8,12 @@ from kedro.pipeline import Node, Pipeline
 
 from crack_pipeline.pipelines import ingestion
 from crack_pipeline.pipelines.label_noise.nodes import (
-    compare_trainings,
     create_networks,
     draw_label_noise,
+    label_squares,
+    measure_segmenters,
     summarise,
+    train_segmenters,
 )
 from crack_pipeline.pipelines.steps import resolve_plan
 from crack_pipeline.pipelines.weak_segmentation.parameters import Settings
@@ -29,20 +31,22 @@ def create_pipeline(**_: Any) -> Pipeline:
         Node(Settings, {name: f"params:{name}" for name in _SETTINGS}, "settings", name="collect_settings"),
         Node(create_networks, ["settings", "pretrained", "params:noise"], "networks", name="create_networks"),
         Node(
-            compare_trainings,
-            [
-                *prepared,
-                "networks",
-                "label_free_segmenter",
-                "settings",
-                "params:dataset",
-                "params:presets",
-                "params:noise",
-                "plan",
-                "checkpoints",
-            ],
+            label_squares,
+            [*prepared, "networks", "settings", "params:dataset", "params:presets", "params:noise"],
+            "labelled",
+            name="label_squares",
+        ),
+        Node(
+            train_segmenters,
+            ["labelled", "networks", "label_free_segmenter", "settings", "params:dataset", "plan", "checkpoints"],
+            "segmenters",
+            name="train_segmenters",
+        ),
+        Node(
+            measure_segmenters,
+            ["segmenters", "labelled", *prepared, "settings", "plan"],
             "trainings",
-            name="compare_trainings",
+            name="measure_segmenters",
         ),
         Node(draw_label_noise, "trainings", "curve", name="draw_label_noise"),
         Node(summarise, "trainings", "summary", name="summarise"),

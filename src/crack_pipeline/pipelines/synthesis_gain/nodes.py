@@ -38,7 +38,7 @@ from crack_pipeline.pipelines.segmentation.training import (
 )
 from crack_pipeline.pipelines.simulating import NOTHING, Admixture, Share, share_beside, simulated_squares
 from crack_pipeline.pipelines.steps import require_roles, rows_of, select
-from crack_pipeline.pipelines.studies import drawn, once
+from crack_pipeline.pipelines.studies import ROW, Row, drawn, once
 from crack_pipeline.pipelines.synthesis_gain.parameters import Gain
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
@@ -175,7 +175,8 @@ def compare_trainings(
         initial = initial_weights[seed]
         which = {"pairs": number, "synthetic": _called(wanted), "seed": seed}
         identity = {**shared, **which, "network": initial.facts, "weights": initial.fingerprint()}
-        rows.append({**which, **once(checkpoints, identity, partial(train, done, number, wanted, seed))})
+        found: Row = once(checkpoints, identity, partial(train, done, number, wanted, seed), ROW)
+        rows.append({**which, **found})
     return pd.DataFrame(rows)
 
 

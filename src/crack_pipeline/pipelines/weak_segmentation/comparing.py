@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 Loader = Callable[[], Weights]
 
 _MEASURES = ("dice", "iou", "precision", "recall", "f1_tolerant", "dice_per_image", "miou")
-_LABELS, _SIMULATED, _MASKS = "labels of squares", "simulated cracks", "masks"
+_SIMULATED, _MASKS = "simulated cracks", "masks"
 _SOUND_BY_MASKS, _SOUND_BY_LABELS = ", on concrete that masks call sound", ", on concrete that labels call sound"
 _TIMED = 10
 
@@ -122,8 +122,8 @@ def compare_new(
         logger.info("measuring %s", name)
         try:
             measured = measure_segmenter(weights, images, table, tiles, report, plan)
-        except ValueError as error:  # it may be of other photographs: grey ones, say
-            logger.warning("%s is not compared: %s", name, error)
+        except Exception as error:  # it may be of other photographs, grey ones, say, or of another version
+            logger.warning("%s is not compared: %s", name, " ".join(str(error).split()))
             continue
         row = {
             "segmenter": name,
@@ -203,6 +203,8 @@ def _photographs(metrics: Mapping[str, Any]) -> list[str]:
 
 def _name(facts: Mapping[str, Any]) -> str:
     name = facts["way"] if facts["way"] == facts["start"] else f"{facts['way']}_from_{facts['start']}"
+    encoder = facts["network"].get("encoder")
+    name += f"_{encoder}" if encoder else ""
     wrong = f"-{100 * facts['wrong_labels']:g}_percent_wrong" if facts["wrong_labels"] else ""
     return f"{name}-{facts['dataset']}{wrong}"
 
@@ -223,17 +225,25 @@ def _lines(comparison: pd.DataFrame) -> list[str]:
 
 
 def _found(ways: Mapping[str, Loader], label_free: Loader, supervised: Loader) -> Iterator[tuple[str, str, Weights]]:
-    others = [("label_free", _SIMULATED, label_free), ("segmentation", _MASKS, supervised)]
-    for name, source, load in [*((name, _LABELS, load) for name, load in sorted(ways.items())), *others]:
+    for name, load in [*sorted(ways.items()), ("label_free", label_free), ("segmentation", supervised)]:
         try:
             weights = load()
         except Exception as error:  # whatever a store raises: the others are compared all the same
-            logger.info("%s is not compared, there is none to load: %s", name, " ".join(str(error).split()))
+            logger.info("%s is not compared, it cannot be loaded: %s", name, " ".join(str(error).split()))
             continue
-        if weights.facts.get("way") == "simulated":
-            source = _SIMULATED + _SOUND_BY_LABELS
-        masked = weights.facts.get("masks_used", source == _SIMULATED) and source != _MASKS
-        yield name, source + (_SOUND_BY_MASKS if masked else ""), weights
+        yield name, _MASKS if load is supervised else _source(weights.facts), weights
+
+
+def _source(facts: Mapping[str, Any]) -> str:
+    """Say what a segmenter without masks has learned from; where facts are missing it is an older one."""
+    way = facts.get("way")
+    if way == "simulated":
+        return _SIMULATED + _SOUND_BY_LABELS
+    if way is None:
+        return _SIMULATED + (_SOUND_BY_MASKS if facts.get("masks_used", True) else "")
+    labels = "labels of photographs" if facts.get("whole_photographs") else "labels of squares"
+    simulated = f" and {_SIMULATED}" if facts.get("simulated_cracks", way != "published") else ""
+    return labels + simulated + (_SOUND_BY_MASKS if facts.get("masks_used") else "")
 
 
 def _speed(weights: Weights, images: PhotographStack, rows: list[int], tiles: Tiles, plan: Plan) -> dict[str, float]:

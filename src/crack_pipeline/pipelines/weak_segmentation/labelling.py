@@ -57,11 +57,6 @@ def label_squares(
     """
     check_same_run(images, manifest)
     require_roles(manifest, partition, ("train", "validation", "test"))
-    if select(manifest, partition, ["test"])["crack_pixels"].isna().all():
-        raise ValueError(
-            "none of the photographs of the role test is sound or has a mask, so nothing could be measured: add some, "
-            "or change the partition"
-        )
     preset = presets.named(dataset)
     whole = preset.label_from != "mask"
     found = {}
@@ -86,6 +81,11 @@ def label_squares(
         labelled = _join(images, table, cuts)
         _check(labelled, role, least, whole=whole)
         found[role] = _turned(labelled, squares)
+    if select(manifest, partition, ["test"])["crack_pixels"].isna().all():
+        raise ValueError(
+            "none of the photographs of the role test is sound or has a mask, so nothing could be measured: add some, "
+            "or change the partition"
+        )
     return found["train"], found["validation"]
 
 
@@ -95,18 +95,19 @@ def fingerprint_labels(train_squares: LabelledSquares, validation_squares: Label
     Returns
     -------
     dict
-        ``fingerprint`` (hex), ``images`` (photographs) and ``roles``: squares per role and label.
+        ``fingerprint`` (hex), ``images`` (photographs) and ``roles``: photographs or squares per role and label.
     """
     digest = hashlib.blake2b(digest_size=16)
     roles: dict[str, int] = {}
     photographs = 0
     for role, squares in (("train", train_squares), ("validation", validation_squares)):
+        what = "photographs" if squares.whole_photographs else "squares"
         digest.update("\n".join([role, *squares.photo_ids.tolist()]).encode())
         for array in (squares.rows, squares.boxes, squares.cracked):
             digest.update(np.ascontiguousarray(array).tobytes())
         photographs += len(squares.photograph_rows)
         for kind, number in (("cracked", squares.cracked.sum()), ("sound", (~squares.cracked).sum())):
-            roles[f"{role} squares {kind}"] = int(number)
+            roles[f"{role} {what} {kind}"] = int(number)
     return {"fingerprint": digest.hexdigest(), "images": photographs, "roles": roles}
 
 

@@ -23,6 +23,8 @@ from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)
 
+_RANKED = ("roc_auc", "roc_auc_ci95", "average_precision", "average_precision_ci95", "n")
+
 
 def count_test(
     segmenter: Weights,
@@ -101,7 +103,7 @@ def measure(pixel_counts: pd.DataFrame, unmarked: pd.DataFrame, segmenter: Weigh
     dict
         ``threshold``; ``sets``: those of :func:`crack_pipeline.pipelines.segmentation.evaluating.measure`, none where
         no mask of a crack is known; and ``photographs``: how well the score of photographs tells those labelled as
-        cracked from the others, see :func:`crack_pipeline.evaluation.metrics.detection_metrics`.
+        cracked from the others: of :func:`crack_pipeline.evaluation.metrics.detection_metrics` what needs no threshold.
     """
     found = evaluating.measure(pixel_counts, segmenter, report)
     return _with_photographs(found, pixel_counts, unmarked, segmenter, report)
@@ -112,6 +114,8 @@ def measure_evaluation(
 ) -> dict[str, Any]:
     """Measure a trained segmenter on other photographs, as :func:`measure`; also ``learned_from``."""
     found = evaluating.measure_evaluation(pixel_counts, segmenter, report)
+    known = int(unmarked["image_id"].isin(segmenter.facts.get("learned_from", ())).sum())
+    found["learned_from"] += known
     return _with_photographs(found, pixel_counts, unmarked, segmenter, report)
 
 
@@ -129,4 +133,5 @@ def _with_photographs(
         seed=report.seed,
     )
     known = bool((pixel_counts["label"] == "crack").any())
-    return {**found, "sets": found["sets"] if known else {}, "photographs": photographs}
+    ranked = {name: photographs[name] for name in _RANKED}
+    return {**found, "sets": found["sets"] if known else {}, "photographs": ranked}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from crack_pipeline.imaging.pseudo_masks import Confidence
 from crack_pipeline.imaging.simulation import Simulation
@@ -82,12 +82,22 @@ class Labels(_Strict):
     widths: tuple[int, ...] = Field((32, 64, 128, 128), min_length=1, description="channels of the classifier of maps")
     seed: int = Field(0, ge=0)
 
+    @model_validator(mode="after")
+    def _whole_epochs(self) -> Labels:
+        if self.steps < self.steps_per_epoch:
+            raise ValueError(f"steps is {self.steps}, fewer than the {self.steps_per_epoch} of steps_per_epoch")
+        return self
+
 
 class Maps(_Strict):
     """How the activation of a classifier and local darkness become pseudo-masks (König et al., arXiv:2109.00456)."""
 
-    scales: tuple[float, ...] = Field((0.5, 1.0, 1.5), min_length=1, description="at which it looks at a photograph")
-    windows: tuple[int, ...] = Field((31, 63, 127), min_length=1, description="surroundings, px; see local_darkness")
+    scales: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field(
+        (0.5, 1.0, 1.5), min_length=1, description="at which it looks at a photograph"
+    )
+    windows: tuple[Annotated[int, Field(ge=3)], ...] = Field(
+        (31, 63, 127), min_length=1, description="surroundings, px; see local_darkness"
+    )
     activation: float = Field(
         0.3, gt=0, lt=1, description="share of the highest activation of a square from which on a place may be a crack"
     )

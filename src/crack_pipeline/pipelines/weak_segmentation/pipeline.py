@@ -63,7 +63,14 @@ def create_pipeline(**_: Any) -> Pipeline:
         Node(fingerprint_labels, _SQUARES, "data_fingerprint", name="fingerprint_labels"),
         Node(
             find_sound_concrete,
-            [*_SQUARES, "initial_weights", "params:simulation", "params:start", "params:training"],
+            [
+                *_SQUARES,
+                "initial_weights",
+                "params:simulation",
+                "params:start",
+                "params:training",
+                "params:self_training",
+            ],
             _SOUND,
             name="find_sound_concrete",
         ),

@@ -31,7 +31,7 @@ from crack_pipeline.pipelines.simulating import check_widths, squares_in
 from crack_pipeline.pipelines.weak_segmentation.parameters import Labels, SelfTraining, Squares, Start, Way
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.pooling import Pooling
-from crack_pipeline.training.segmenting import Tiles
+from crack_pipeline.training.segmenting import Tiles, check_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -70,11 +70,18 @@ def create_networks(
             "weak_segmentation reads photographs at their own size, and measures itself where there are masks: set "
             "weak_segmentation.image.size to null and image.masks to where_given (or true)"
         )
+    if training.patience is not None:
+        raise ValueError(
+            "weak_segmentation.training.patience must be null: a round is measured on simulated cracks alone, and they "
+            "do not end it"
+        )
     segmenter = create_network(image, network, encoder_weights, training, pretrained, tiles)
     options = ClassifierOptions(in_channels=1 if image.mode == "grey" else 3, widths=labels.widths)
     torch.manual_seed(labels.seed)
+    classifier = options.build()
+    check_tiles(Tiles.model_validate({}), classifier)
     facts = {"network": options.model_dump(mode="json"), "encoder_weights": "none", "image": image.model_dump()}
-    return segmenter, Weights(options.build().state_dict(), facts)
+    return segmenter, Weights(classifier.state_dict(), facts)
 
 
 def find_sound_concrete(
@@ -84,6 +91,7 @@ def find_sound_concrete(
     simulation: Simulation,
     start: Training,
     training: Training,
+    self_training: SelfTraining,
 ) -> tuple[SimulatedSquares, SimulatedSquares]:
     """Find squares of sound concrete where labels say that there is no crack.
 
@@ -95,11 +103,19 @@ def find_sound_concrete(
     Raises
     ------
     ValueError
-        If there are none of that size, or cracks would be wider than what they are drawn on, here or in the rounds.
+        If there are none of that size, photographs are smaller than a crop of the rounds, or cracks would be wider than
+        what they are drawn on, here or there.
     """
     stride = int(rebuild(initial_weights).stride)
     rows = train_squares.photograph_rows
-    check_widths(simulation, crop_side(train_squares.photographs, rows, training.crop, stride, inside=True))
+    crop = crop_side(train_squares.photographs, rows, training.crop, stride, inside=True)
+    largest = int(train_squares.photographs.sizes[rows].min(axis=1).max())
+    if self_training.simulated and crop > largest:
+        raise ValueError(
+            f"all {len(rows):,} photographs are smaller than the {crop} px that the network takes at least: take one "
+            "with fewer levels, or larger photographs"
+        )
+    check_widths(simulation, crop)
     train, validation = (
         squares_in(
             MarkedPhotographs(
@@ -197,6 +213,7 @@ def learn_start(
         "way": kind,
         "start": kind,
         "learned_from": sorted({*own, *weights.facts.get("learned_from", ())}),
+        "whole_photographs": train_squares.whole_photographs,
         # Those that say nothing of it are older.
         "masks_used": bool(weights.facts.get("masks_used", kind == "label_free")),
         "wrong_labels": squares.wrong,

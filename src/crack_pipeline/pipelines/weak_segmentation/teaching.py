@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SHOWN, _LARGEST_SHOWN = 24, 256
-_TOLD = ("start", "learned_from", "masks_used", "wrong_labels", "dataset")
+_TOLD = ("start", "learned_from", "masks_used", "wrong_labels", "dataset", "whole_photographs")
 _LEAST_DARK = 0.5
 """Standard deviations below the surroundings that a crack is dark at least."""
 
@@ -136,7 +136,8 @@ def learn_in_rounds(
         histories.append(history)
         minutes += weights.facts["minutes"]
     told = {name: first_weights.facts[name] for name in _TOLD}
-    facts = {**weights.facts, **told, "minutes": minutes, "way": str(way)}
+    simulated = told["start"] in ("simulated", "label_free") or (rounds > 0 and self_training.simulated > 0)
+    facts = {**weights.facts, **told, "minutes": minutes, "way": str(way), "simulated_cracks": simulated}
     return Weights(weights.tensors, facts), _one_after_another(histories), marked
 
 
