@@ -74,6 +74,7 @@ class PhotographStack(Stack):
         self.has_masks: bool = self._about["masks"] is not None
         self._pixels = _flat(self.folder, "pixels", self._about["pixels"])
         self._masks = _flat(self.folder, "masks", self._about["masks"]) if self.has_masks else None
+        self._hidden: tuple[str, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("sizes", "_starts")}
@@ -151,12 +152,12 @@ class PhotographStack(Stack):
     def without_masks(self) -> PhotographStack:
         """Give the same photographs as a stack without masks, whose tables do not say what is in them, either."""
         stack = copy.copy(self)
-        stack.has_masks, stack._masks = False, None
+        stack.has_masks, stack._masks, stack._hidden = False, None, _OF_MASKS
         return stack
 
     def _table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
         table = super()._table(name, columns)
-        return table if self.has_masks else table.drop(columns=[c for c in _OF_MASKS if c in table])
+        return table.drop(columns=[name for name in self._hidden if name in table])
 
     def cut(self, rows: NDArray[np.int64], corners: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
         """Cut squares out of photographs, as `crops` does, without their masks.
