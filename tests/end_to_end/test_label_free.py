@@ -23,17 +23,12 @@ def use(sample, make_project, kedro, tmp_path_factory):
     new = tmp_path_factory.mktemp("new")
     shutil.copy(next((sample / "Positive").glob("*.jpg")), new / "a.jpg")
     predicted = kedro(project, "run", "--pipeline", "label_free_predict", "--params", f"raw_root={new}")
-    too_large = kedro(
-        small, "run", "--pipeline", "label_free", "--params", f"raw_root={sample},label_free.training.crop=512"
-    )
     flat = tmp_path_factory.mktemp("flat")
     for path in (sample / "Negative").glob("*.jpg"):
         shutil.copy(path, flat)
     short = "label_free.training.steps=10,label_free.training.steps_per_epoch=10"
     sound = kedro(small, "run", "--pipeline", "label_free", "--params", f"raw_root={flat},dataset=sound,{short}")
-    return SimpleNamespace(
-        project=project, trained=trained, predicted=predicted, too_large=too_large, small=small, sound=sound
-    )
+    return SimpleNamespace(project=project, trained=trained, predicted=predicted, small=small, sound=sound)
 
 
 def only(project, path):
@@ -64,8 +59,3 @@ def test_nothing_but_photographs_of_sound_concrete_is_enough(use):
     assert only(use.small, "data/06_models/label_free/segmenter.safetensors").stat().st_size > 0
     metrics = json.loads(only(use.small, "data/08_reporting/label_free/metrics.json").read_text())
     assert metrics["sets"]["test"]["n"]["crack_pixels"] == 0
-
-
-def test_photographs_smaller_than_a_square_are_one_clear_message(use):
-    assert use.too_large.returncode != 0
-    assert "smaller than a square of 512 px: lower the crop to" in use.too_large.stdout

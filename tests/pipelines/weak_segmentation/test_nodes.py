@@ -180,9 +180,11 @@ def test_labels_that_were_changed_are_another_training(prepared):
     assert labelling.fingerprint_labels(*labelled)["fingerprint"] != fingerprint()
 
 
-def test_labels_may_come_from_folders(prepared, plan, tmp_path):
-    segmenter, _, _ = train(prepared, plan, tmp_path, dataset="folders")
-    assert dice(segmenter, prepared, plan) > 0.6
+def test_labels_of_folders_are_those_of_whole_photographs(prepared):
+    squares, validation = labelling.label_squares(*prepared, SQUARES, Dataset("folders"), PRESETS)
+    assert squares.whole_photographs and validation.whole_photographs
+    assert squares.cracked.tolist() == [bool(row % 2) for row in squares.rows.tolist()]
+    assert not labelling.label_squares(*prepared, SQUARES, Dataset("masks"), PRESETS)[0].whole_photographs
 
 
 LEARNING = {"create_networks", "find_sound_concrete", "learn_start", "learn_in_rounds"}
