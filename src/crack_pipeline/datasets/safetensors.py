@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import VersionNotFoundError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
-from crack_pipeline.models.weights import Weights, read_weights, write_weights
+from crack_pipeline.models.weights import Weights
+
+_FACTS = "facts"
 
 
 class SafetensorsDataset(AbstractVersionedDataset[Weights, Weights]):
@@ -42,16 +46,20 @@ class SafetensorsDataset(AbstractVersionedDataset[Weights, Weights]):
                 f"train them first, with kedro run --pipeline {pipeline}"
             ) from None
         try:
-            return read_weights(path)
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                facts = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
         except SafetensorError as error:
             raise DatasetError(f"{path} is damaged or not a safetensors file: {error}") from error
+        return Weights(tensors, facts)
 
     def save(self, data: Weights) -> None:
         """Write the file whole or not at all."""
         path = Path(self._get_save_path())
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        write_weights(part, data)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in data.tensors.items()}
+        save_file(tensors, part, metadata={_FACTS: json.dumps(data.facts)})
         part.replace(path)
 
     def _exists(self) -> bool:

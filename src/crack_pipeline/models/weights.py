@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
-
-_FACTS = "facts"
 
 
 class Weights(NamedTuple):
@@ -28,16 +22,3 @@ class Weights(NamedTuple):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
-
-
-def write_weights(path: Path, weights: Weights) -> None:
-    """Write a safetensors file, with the facts as JSON in its header."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.tensors.items()}
-    save_file(tensors, path, metadata={_FACTS: json.dumps(weights.facts)})
-
-
-def read_weights(path: Path) -> Weights:
-    """Read a safetensors file; SafetensorError if it is damaged or none."""
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Weights(tensors, json.loads((file.metadata() or {}).get(_FACTS, "{}")))

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 
 from crack_pipeline.imaging.simulated_squares import SimulatedSquares
-from crack_pipeline.models.weights import Weights, read_weights, write_weights
+from crack_pipeline.models.weights import Weights
 
 Row = dict[str, Any]
 Result = TypeVar("Result")
@@ -35,8 +36,16 @@ def _read_row(path: Path) -> Row:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
+def _write_weights(path: Path, weights: Weights) -> None:
+    torch.save(tuple(weights), path)
+
+
+def _read_weights(path: Path) -> Weights:
+    return Weights(*torch.load(path, weights_only=True))
+
+
 ROW: Kept[Row] = Kept(".json", _write_row, _read_row)
-WEIGHTS: Kept[Weights] = Kept(".safetensors", write_weights, read_weights)
+WEIGHTS: Kept[Weights] = Kept(".pt", _write_weights, _read_weights)
 
 
 def once(folder: Path, identity: Mapping[str, Any], training: Callable[[Path], Result], kept: Kept[Result]) -> Result:

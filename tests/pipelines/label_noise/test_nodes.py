@@ -80,7 +80,7 @@ def test_every_share_is_trained_and_measured_and_an_interrupted_study_repeats_no
     assert first["cracked_right"].tolist() == [1, 0.75]
     assert (first["photographs"] == 4).all()
     assert first["dice"].between(0, 1).all()
-    assert [path.suffix for path in tmp_path.rglob("*")] == 2 * [".safetensors"]
+    assert [path.suffix for path in tmp_path.rglob("*")] == 2 * [".pt"]
     assert any("2 of 8 labels are turned" in record.getMessage() for record in caplog.records)
     caplog.clear()
     whole = study(prepared, tmp_path, LabelNoise(wrong=(0.0, 0.25), seeds=2))

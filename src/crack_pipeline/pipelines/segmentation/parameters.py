@@ -57,6 +57,12 @@ class EncoderWeights(RootModel[str]):
         return self.root
 
 
+def check_steps(steps: int, steps_per_epoch: int) -> None:
+    """Raise ValueError if there are fewer batches in all than in an epoch."""
+    if steps < steps_per_epoch:
+        raise ValueError(f"steps is {steps}, fewer than the {steps_per_epoch} of steps_per_epoch")
+
+
 class Training(_Strict):
     """How the network is trained."""
 
@@ -82,8 +88,7 @@ class Training(_Strict):
 
     @model_validator(mode="after")
     def _whole_epochs(self) -> Training:
-        if self.steps < self.steps_per_epoch:
-            raise ValueError(f"steps is {self.steps}, fewer than the {self.steps_per_epoch} of steps_per_epoch")
+        check_steps(self.steps, self.steps_per_epoch)
         return self
 
     @property

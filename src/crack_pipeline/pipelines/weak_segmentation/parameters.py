@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 from crack_pipeline.imaging.pseudo_masks import Confidence
 from crack_pipeline.imaging.simulation import Simulation
 from crack_pipeline.pipelines.ingestion.parameters import Image, Tiling
-from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Report, Training
+from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Report, Training, check_steps
 from crack_pipeline.training.augmentation import Augmentation
 from crack_pipeline.training.optimisers import Optimiser
 from crack_pipeline.training.pooling import Pooling
@@ -84,8 +84,7 @@ class Labels(_Strict):
 
     @model_validator(mode="after")
     def _whole_epochs(self) -> Labels:
-        if self.steps < self.steps_per_epoch:
-            raise ValueError(f"steps is {self.steps}, fewer than the {self.steps_per_epoch} of steps_per_epoch")
+        check_steps(self.steps, self.steps_per_epoch)
         return self
 
 
