@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from kedro.io.core import DatasetError
 
 from crack_pipeline.datasets import segmentation_folder
-from crack_pipeline.datasets.segmentation_folder import SegmentationFolderDataset, _Names
+from crack_pipeline.datasets.safe_names import SafeNames
+from crack_pipeline.datasets.segmentation_folder import SegmentationFolderDataset
 from crack_pipeline.imaging.segmented import SegmentedChunk, SegmentedPhotograph
 
 
@@ -226,7 +227,7 @@ def test_odd_paths_stay_inside_the_folder_and_apart(dataset, folder):
 @settings(max_examples=300)
 @given(st.lists(st.text(st.sampled_from("aA.%~/2Eß\x01\udcffpngPNG"), max_size=12), unique=True, max_size=12))
 def test_names_never_meet(paths):
-    given_names = _Names()
+    given_names = SafeNames()
     files = [f"{given_names.of(path)}.png".casefold() for path in paths]
     assert len(set(files)) == len(paths)
     folders = {file.rsplit("/", depth)[0] for file in files for depth in range(1, file.count("/") + 1)}
@@ -251,7 +252,7 @@ def test_what_is_no_mask_is_refused(dataset, photograph, message):
 
 def test_a_photograph_that_comes_twice_is_refused(dataset):
     dataset.save(chunk(0, ["a"]))
-    with pytest.raises(DatasetError, match="photograph a was segmented twice"):
+    with pytest.raises(DatasetError, match="photograph a came twice"):
         dataset.save(chunk(1, ["a"]))
 
 

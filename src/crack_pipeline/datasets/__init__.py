@@ -9,10 +9,12 @@ from crack_pipeline.datasets.on_demand import OnDemandDataset
 from crack_pipeline.datasets.optional import OptionalParquetDataset
 from crack_pipeline.datasets.pretrained import PretrainedEncodersDataset
 from crack_pipeline.datasets.raw_root import RawRootDataset
+from crack_pipeline.datasets.record_folder import RecordFolderDataset
 from crack_pipeline.datasets.rendered_folder import RenderedFolderDataset
 from crack_pipeline.datasets.safetensors import SafetensorsDataset
 from crack_pipeline.datasets.segmentation_folder import SegmentationFolderDataset
 from crack_pipeline.datasets.study import StudiesDataset
+from crack_pipeline.datasets.text_parts import TextPartsDataset
 from crack_pipeline.datasets.trial_runs import TrialRunsDataset
 
 __all__ = [
@@ -25,9 +27,11 @@ __all__ = [
     "OptionalParquetDataset",
     "PretrainedEncodersDataset",
     "RawRootDataset",
+    "RecordFolderDataset",
     "RenderedFolderDataset",
     "SafetensorsDataset",
     "SegmentationFolderDataset",
     "StudiesDataset",
+    "TextPartsDataset",
     "TrialRunsDataset",
 ]

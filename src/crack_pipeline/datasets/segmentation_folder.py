@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import shutil
-import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +15,7 @@ import pandas as pd
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
+from crack_pipeline.datasets.safe_names import PART, SafeNames
 from crack_pipeline.datasets.swapping import beside, finish_swap, swap
 from crack_pipeline.imaging.camera import check_quality, encode_jpeg, encode_png
 from crack_pipeline.imaging.segmented import Segmentation, SegmentedChunk, SegmentedPhotograph, shrink_to
@@ -27,9 +26,6 @@ PHOTOGRAPHS, REJECTED = "photographs.jsonl", "rejected.jsonl"
 MASKS, OVERLAYS, PROBABILITIES = "masks", "overlays", "probabilities"
 
 _FILES = ("mask", "overlay", "probability")
-_PART = ".part"
-_LONGEST_NAME = 200
-_UNSAFE = frozenset('<>:"\\|?*%~')
 
 
 class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
@@ -176,7 +172,7 @@ class _Writer:
     def __init__(self, folder: Path, overlay_side: int, jpeg_quality: int) -> None:
         self.chunks = self.photographs = 0
         self._folder, self._overlay_side, self._jpeg_quality = folder, overlay_side, jpeg_quality
-        self._names = _Names()
+        self._names = SafeNames()
         self._table, self._rejected = _Lines(folder / PHOTOGRAPHS), _Lines(folder / REJECTED)
 
     def append(self, chunk: SegmentedChunk) -> None:
@@ -194,7 +190,10 @@ class _Writer:
 
     def _write(self, photograph: SegmentedPhotograph) -> None:
         _check(photograph)
-        name = self._names.of(photograph.path)
+        try:
+            name = self._names.of(photograph.path)
+        except ValueError as error:
+            raise DatasetError(str(error)) from error
         contents: dict[str, tuple[str, bytes]] = {
             "mask": (f"{MASKS}/{name}.png", encode_png(photograph.mask == 1)),
         }
@@ -217,7 +216,7 @@ class _Writer:
         """Write one file whole or not at all."""
         path = self._folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}{_PART}")
+        part = path.with_name(f"{path.name}{PART}")
         try:
             part.write_bytes(content)
             part.replace(path)
@@ -245,54 +244,6 @@ class _Lines:
 
     def close(self) -> None:
         self._file.close()
-
-
-class _Names:
-    """Names of files for photographs: inside the folder, taken by every file system, and never the same twice."""
-
-    def __init__(self) -> None:
-        self._given: set[str] = set()
-        self._taken: set[str] = set()
-
-    def of(self, path: str) -> str:
-        *folders, last = path.split("/")
-        name = "/".join([*(_safe(folder, folder=True) for folder in folders), _safe(last)])
-        if name in self._given:
-            raise DatasetError(f"the photograph {path} was segmented twice in one run")
-        self._given.add(name)
-        # Some file systems know no case and only one form of accents.
-        if _plainest(name) in self._taken:
-            name += f"~{_hash(path)}"
-        self._taken.add(_plainest(name))
-        return name
-
-
-def _safe(part: str, *, folder: bool = False) -> str:
-    """Write a part of a path so that any file system takes it; different parts stay different."""
-    wrong = {at for at, character in enumerate(part) if character in _UNSAFE or not character.isprintable()}
-    if part.endswith((".", " ")):
-        wrong.add(len(part) - 1)
-    if part == "..":
-        wrong.add(0)
-    if folder and part.lower().endswith((".png", ".jpg", _PART)):
-        # A file beside the folder may have that name.
-        wrong.add(part.rindex("."))
-    safe = "".join(_code(character) if at in wrong else character for at, character in enumerate(part)) or "%"
-    if len(safe.encode()) > _LONGEST_NAME:
-        return f"{safe.encode()[: _LONGEST_NAME // 2].decode(errors='ignore')}~{_hash(part)}"
-    return safe
-
-
-def _code(character: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def _plainest(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _check(photograph: SegmentedPhotograph) -> None:

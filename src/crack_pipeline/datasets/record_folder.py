@@ -1,0 +1,248 @@
+"""What was found of photographs, one by one, kept from run to run."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from kedro.io import AbstractDataset
+from kedro.io.core import DatasetError
+
+from crack_pipeline.datasets.safe_names import PART, SafeNames
+from crack_pipeline.imaging.records import Record, RecordChunk
+
+logger = logging.getLogger(__name__)
+
+RUN, RECORD = "run.json", "record.json"
+
+
+class Records:
+    """The records of a folder.
+
+    Attributes
+    ----------
+    paths
+        Of the photographs of the last run that was completed, in its order, without those that failed.
+    failed
+        A row per photograph of that run of which nothing was found: ``path``, ``kind``, ``reason``.
+    """
+
+    def __init__(self, folder: Path, entries: Mapping[str, Mapping[str, Any]], run: Mapping[str, Any]) -> None:
+        self._folder, self._entries = folder, entries
+        self.paths: list[str] = list(run.get("paths", ()))
+        self.failed = pd.DataFrame(run.get("failed", []), columns=["path", "kind", "reason"]).astype("str")
+
+    def key(self, path: str) -> str | None:
+        """Give the key of a photograph's record, of whatever run; None where there is none."""
+        return self._entries[path]["key"] if path in self._entries else None
+
+    def facts(self, path: str) -> dict[str, Any]:
+        """Read what is known of a photograph; raises DatasetError."""
+        try:
+            found: dict[str, Any] = json.loads((self._place(path) / RECORD).read_text("utf-8"))["facts"]
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"the record of {path} cannot be read: {error}; run the pipeline again") from error
+        return found
+
+    def files(self, path: str) -> dict[str, str]:
+        """Name the files of a photograph, relative to the folder, by their names in the record."""
+        return {name: f"{self._entries[path]['place']}/{name}" for name in self._entries[path]["files"]}
+
+    def read(self, path: str, name: str) -> bytes:
+        """Read a file of a photograph; raises DatasetError."""
+        try:
+            return (self._place(path) / name).read_bytes()
+        except OSError as error:
+            raise DatasetError(f"{name} of {path} cannot be read: {error}; run the pipeline again") from error
+
+    def _place(self, path: str) -> Path:
+        if path not in self._entries:
+            raise DatasetError(f"there is no record of {path} in {self._folder}: run the pipeline again")
+        return self._folder / str(self._entries[path]["place"])
+
+
+class RecordFolderDataset(AbstractDataset[RecordChunk, Records]):
+    """A folder with a sub-folder per photograph, whose files stay as long as nothing that decides them changes.
+
+    ``<path of the photograph>/``
+        The files of its record, and ``record.json``: its path, key, facts and the names of the files.
+    ``run.json``
+        The photographs of the last run that was completed, and those that failed.
+
+    A generator node gives one :class:`RecordChunk` after another. A record is whole as soon as its ``record.json`` is
+    there, so that a run that is killed, or whose disk is full, loses at most the photograph that was being written, and
+    the next run goes on. With the last chunk the records go that belong to no photograph of the run. A folder that is
+    not there yet is read as one without records.
+
+    Parameters
+    ----------
+    filepath
+        The folder, on this machine. One that holds other files is never written to.
+    metadata
+        For other tools; ignored here.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        if "://" in filepath and not filepath.startswith("file://"):
+            raise DatasetError(f"records are written to a folder of this machine, not to {filepath}")
+        self._folder = Path(filepath.removeprefix("file://"))
+        self._writer: _Writer | None = None
+        self.metadata = metadata
+
+    def load(self) -> Records:
+        """Find the records; none where there is no folder."""
+        return Records(self._folder, _entries(self._folder), _read_run(self._folder))
+
+    def save(self, data: RecordChunk) -> None:
+        """Add a chunk; the last one completes the run.
+
+        Raises
+        ------
+        DatasetError
+            If a chunk comes out of turn, the folder holds other files, or it cannot be written, such as on a full
+            disk; what was finished stays.
+        """
+        try:
+            if data.number == 0:
+                self._begin()
+            if self._writer is None or self._writer.chunks != data.number:
+                raise DatasetError(f"chunk {data.number} of the records came out of turn: run the pipeline again")
+            self._writer.append(data)
+            if data.last:
+                self._writer.complete()
+                self._writer = None
+        except OSError as error:
+            raise DatasetError(self._explain(error)) from error
+
+    def _begin(self) -> None:
+        if self._folder.exists() and not (self._folder / RUN).exists():
+            strange = next((path.name for path in self._folder.iterdir() if path.name != ".gitkeep"), None)
+            if strange is not None:
+                raise DatasetError(
+                    f"{self._folder} holds files that are no records ({strange}, …) and is not written to; move them "
+                    "away or choose another folder"
+                )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if not (self._folder / RUN).exists():
+            _write(self._folder / RUN, json.dumps({}).encode())
+        self._writer = _Writer(self._folder)
+
+    def _explain(self, error: OSError) -> str:
+        done = self._writer.written if self._writer is not None else 0
+        kept = f"{done:,} photographs of this run are finished and stay; run the pipeline again to go on"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(self._folder.parent).free // 2**20
+            return f"the disk of {self._folder} is full ({free:,} MiB free): {kept}"
+        return f"records cannot be written to {self._folder}: {error}; {kept}"
+
+    def _exists(self) -> bool:
+        return bool(_read_run(self._folder))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._folder)}
+
+
+class _Writer:
+    """A run being written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.chunks = self.written = 0
+        self._folder, self._entries = folder, _entries(folder)
+        self._names = SafeNames(str(entry["place"]) for entry in self._entries.values())
+        self._paths: list[str] = []
+        self._failed: list[tuple[str, str, str]] = []
+
+    def append(self, chunk: RecordChunk) -> None:
+        for record in chunk.records:
+            self._write(record)
+            self._paths.append(record.path)
+            self.written += 1
+        self._paths += chunk.kept
+        self._failed += chunk.failed
+        self.chunks += 1
+
+    def complete(self) -> None:
+        run = {"paths": self._paths, "failed": self._failed}
+        _write(self._folder / RUN, json.dumps(run, ensure_ascii=True).encode())
+        gone = set(self._entries) - set(self._paths)
+        for path in gone:
+            self._remove(self._entries.pop(path))
+        if gone:
+            logger.info("the records of %s photographs that are no longer there are removed", f"{len(gone):,}")
+
+    def _write(self, record: Record) -> None:
+        earlier = self._entries.get(record.path)
+        place = str(earlier["place"]) if earlier else self._names.of(record.path)
+        folder = self._folder / place
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = [folder / f"{name}{PART}" for name in record.files]
+        try:
+            for part, content in zip(parts, record.files.values(), strict=True):
+                part.write_bytes(content)
+        except BaseException:
+            for part in parts:
+                part.unlink(missing_ok=True)
+            raise
+        # From here on until the end there is no record.
+        (folder / RECORD).unlink(missing_ok=True)
+        for part in parts:
+            part.replace(part.with_name(part.name.removesuffix(PART)))
+        for name in set(earlier["files"] if earlier else ()) - set(record.files):
+            (folder / name).unlink(missing_ok=True)
+        entry = {"path": record.path, "key": record.key, "files": sorted(record.files)}
+        _write(folder / RECORD, json.dumps({**entry, "facts": dict(record.facts)}, ensure_ascii=True).encode())
+        self._entries[record.path] = {**entry, "place": place}
+
+    def _remove(self, entry: Mapping[str, Any]) -> None:
+        folder = self._folder / str(entry["place"])
+        for name in (RECORD, *entry["files"]):
+            (folder / name).unlink(missing_ok=True)
+        while folder != self._folder:
+            try:
+                folder.rmdir()
+            except OSError:  # something else lies there
+                return
+            folder = folder.parent
+
+
+def _entries(folder: Path) -> dict[str, dict[str, Any]]:
+    """Find the records that are whole: path, key, files and place by path."""
+    found = {}
+    for file in sorted(_files(folder)):
+        try:
+            record = json.loads(file.read_text("utf-8"))
+            entry = {name: record[name] for name in ("path", "key", "files")}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if all((file.parent / name).is_file() for name in entry["files"]):
+            found[str(entry["path"])] = {**entry, "place": file.parent.relative_to(folder).as_posix()}
+    return found
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return folder.rglob(RECORD) if folder.is_dir() else ()
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    try:
+        run: dict[str, Any] = json.loads((folder / RUN).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return run
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f"{path.name}{PART}")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,54 @@
+"""What is known of photographs one by one, on its way to the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that was found of one photograph.
+
+    Attributes
+    ----------
+    path
+        Of the photograph, relative to the root, with ``/``.
+    key
+        Of all that decides what is found: where it is the same, so is the record.
+    facts
+        JSON-like.
+    files
+        Contents by name.
+    """
+
+    path: str
+    key: str
+    facts: Mapping[str, Any]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RecordChunk:
+    """Some records of a run.
+
+    Attributes
+    ----------
+    records
+        New ones; each path comes once in all chunks.
+    kept
+        Paths whose records of earlier runs are as good.
+    failed
+        (path, kind, reason) of photographs of which nothing can be found.
+    number
+        0 for the first chunk of a run.
+    last
+        Whether the run is complete with it.
+    """
+
+    records: Sequence[Record]
+    kept: Sequence[str]
+    failed: Sequence[tuple[str, str, str]]
+    number: int
+    last: bool
