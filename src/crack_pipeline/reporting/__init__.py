@@ -1,0 +1,1 @@
+"""Documents for people, written from what pipelines know."""
