@@ -103,7 +103,9 @@
     const heads = columns.map((column, place) => {
       const button = element("button", { type: "button" }, column.label);
       button.addEventListener("click", () => sortBy(place));
-      return element("th", { scope: "col", class: column.kind }, button);
+      // A browser leaves buttons out where it repeats a table's head on the next sheet of paper.
+      const printed = element("span", { class: "printed" }, column.label);
+      return element("th", { scope: "col", class: column.kind }, button, printed);
     });
     table.tHead.append(element("tr", {}, ...heads));
     for (const button of pager.querySelectorAll("button")) {
@@ -284,6 +286,7 @@
   // ---------------------------------------------------------------- a photograph
 
   const now = { photograph: null, view: "photograph", crack: null, lines: [], drawn: new Map(), wanted: "photograph" };
+  const withoutLines = new Set(["repaired"]); // views; each remembers what its checkbox said
   const [viewport, stage, picture, under, lines] = ["viewport", "stage", "picture", "under", "lines"].map(byId);
 
   const textOf = (id) => byId(id)?.textContent ?? null;
@@ -364,6 +367,8 @@
     const { photograph } = now;
     now.view = view;
     for (const radio of document.getElementsByName("view")) radio.checked = radio.value === view;
+    byId("overlay").checked = !withoutLines.has(view);
+    lines.toggleAttribute("hidden", withoutLines.has(view));
     viewport.setAttribute("aria-busy", "true");
     picture.alt = describe(photograph, view);
     picture.src = addressOf(photograph, view);
@@ -670,7 +675,10 @@
       showView(now.wanted);
       replaceFragment();
     });
-    byId("overlay").addEventListener("change", (event) => lines.toggleAttribute("hidden", !event.target.checked));
+    byId("overlay").addEventListener("change", (event) => {
+      withoutLines[event.target.checked ? "delete" : "add"](now.view);
+      lines.toggleAttribute("hidden", !event.target.checked);
+    });
     byId("zoom-in").addEventListener("click", () => look.zoomBy(1.5));
     byId("zoom-out").addEventListener("click", () => look.zoomBy(1 / 1.5));
     byId("fit").addEventListener("click", () => look.fit());
@@ -749,7 +757,7 @@
     const frame = element("div", { class: "frame-of-picture" }, element("img", { alt: describe(photograph, view), src: addressOf(photograph, view) }));
     frame.style.width = `${photograph.width * shrink}px`;
     frame.style.aspectRatio = `${photograph.width} / ${photograph.height}`;
-    if (byId("overlay").checked) {
+    if (!withoutLines.has(view)) {
       const svg = drawing("svg", { "aria-hidden": "true" });
       drawLines(svg, photograph, shapes);
       svg.style.setProperty("--unit", 1 / shrink);

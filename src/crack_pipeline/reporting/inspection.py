@@ -70,7 +70,7 @@ def render(inspection: Inspection) -> Iterator[str]:
     kinds = _kinds(inspection)
     style = Markup("\n".join([_read("inspection.css"), *_styles(kinds)]))
     script = Markup(_read("inspection.js"))
-    return (
+    parts = (
         _environment()
         .get_template("inspection.html")
         .generate(
@@ -85,6 +85,8 @@ def render(inspection: Inspection) -> Iterator[str]:
             views=VIEWS,
         )
     )
+    # Some are Markup, and text that is added to that is escaped.
+    return map(str, parts)
 
 
 def _read(name: str) -> str:
