@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 240, 160
 def crack(crack_id: str, width: float = 4.0, scale: float | None = 0.1, **changes: Any) -> CrackLine:
     """Give a crack from the left to the right, as wide as is said in px."""
     y = 20.0 + 30.0 * ((ord(crack_id[1]) - ord("0")) % 4)
-    path = np.array([[20.0, y], [120.0, y + 5.0], [220.0, y]])
+    path = np.array([[20.0, y], [120.0, y + 2.0], [220.0, y]])
     metric = {
         "length_mm": None if scale is None else 200.0 * scale,
         "mean_width_mm": None if scale is None else width / 2 * scale,
@@ -62,10 +62,10 @@ def page(path: str, *cracks: CrackLine, **changes: Any) -> PhotographPage:
     return PhotographPage(**(told | changes))
 
 
-def pictures() -> Mapping[str, tuple[str, bytes]]:
+def pictures(brighter: int = 0) -> Mapping[str, tuple[str, bytes]]:
     """Give a picture per view, each of its own grey."""
     views = ("photograph", "probability", "mask", "foreground", "repaired")
-    return {view: ("image/png", _png(40 * number + 40)) for number, view in enumerate(views)}
+    return {view: ("image/png", _png(40 * number + 40 + brighter)) for number, view in enumerate(views)}
 
 
 def inspection(*photographs: PhotographPage, **changes: Any) -> Inspection:

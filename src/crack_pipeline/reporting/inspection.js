@@ -733,6 +733,11 @@
     if (known && !overview.link?.isConnected) known.scrollIntoView();
   }
 
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the fragment says which photograph is open
+    byId("content").focus();
+  });
+
   addEventListener("scroll", () => {
     if (now.photograph === null) overview.scrolled = scrollY;
   }, { passive: true });
