@@ -2,136 +2,152 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-_AROUND = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, -1), (-1, 1))
-
-_Pixel = tuple[int, int]
+_Indices = NDArray[np.int64]
 
 
 class Line(NamedTuple):
     """Pixels one after another."""
 
     pixels: NDArray[np.int64]
-    """(n, 2): y and x."""
+    """(n,): which of the pixels."""
     free: tuple[bool, bool]
     """Whether the first, and the last, is an end of the crack."""
 
 
-def centrelines(line: NDArray[np.bool_], widths: NDArray[np.float32]) -> list[Line]:
-    """Take a thinned crack apart at its forks, without the spurs that a ragged edge grows.
+def centrelines(places: _Indices, stride: int, widths: NDArray[np.float32]) -> list[Line]:
+    """Take thinned cracks apart at their forks, without the spurs that a ragged edge grows.
 
     Parameters
     ----------
-    line
-        (H, W), 1 px wide (:func:`crack_pipeline.imaging.crack_width.centreline`).
+    places
+        (n,), ascending: where in the flat picture the lines of 1 px are (:func:`~crack_pipeline.imaging.thin`); none
+        is at its border.
+    stride
+        Width of the picture, px.
     widths
-        (H, W): how wide the crack is there, px. A line from a fork to a free end that is shorter than that at the fork
+        (n,): how wide the crack is there, px. A line from a fork to a free end that is shorter than that at the fork
         is a spur; where there is nothing else, the two longest stay.
 
     Returns
     -------
     list of Line
-        None is empty.
+        A crack whose line is one pixel gives a line of one pixel. None is empty.
     """
-    lines = _taken_apart(line)
+    lines = _taken_apart(_neighbours(places, stride))
     while True:
-        ends = Counter(end for pixels in lines for end in _ends(pixels))
-        spurs = [pixels for pixels in lines if _is_spur(pixels, ends, widths)]
-        keep = {id(pixels) for pixels in lines} - {id(pixels) for pixels in spurs}
-        for fork in {_root(pixels, ends) for pixels in spurs}:
-            here = [pixels for pixels in lines if fork in _ends(pixels)]
-            if not any(id(pixels) in keep for pixels in here):
-                keep |= {id(pixels) for pixels in sorted(here, key=len)[-2:]}
-        kept = [pixels for pixels in lines if id(pixels) in keep]
-        if len(kept) == len(lines):
+        ends = np.array([(line[0], line[-1]) for line in lines], np.int64).reshape(-1, 2)
+        meeting = np.bincount(ends.ravel(), minlength=len(places))
+        spurs = _spurs(lines, ends, meeting, places, stride, widths)
+        if not spurs.any():
             break
-        lines = _joined(kept)
-    return [Line(np.array(pixels, np.int64), _free(pixels, ends)) for pixels in lines]
+        lines = _joined([line for line, spur in zip(lines, spurs.tolist(), strict=True) if not spur])
+    lonely = np.array([len(line) == 1 for line in lines], np.bool_)
+    free = (meeting[ends] == 1) | lonely[:, None]
+    return [Line(np.asarray(line, np.int64), (first, last)) for line, (first, last) in zip(lines, free.tolist(), strict=True)]
 
 
-def _taken_apart(line: NDArray[np.bool_]) -> list[list[_Pixel]]:
+def _neighbours(places: _Indices, stride: int) -> NDArray[np.int64]:
+    """Give the pixels (n, 8) that a line goes on with, -1 for none: across a corner only if it cannot go around it."""
+    found = {}
+    for name, step in {"right": 1, "down": stride, "left": -1, "up": -stride}.items():
+        found[name] = _find(places, places + step)
+    straight = [found["right"], found["down"], found["left"], found["up"]]
+    corners = []
+    for (first, second), step in {
+        (0, 1): stride + 1,
+        (1, 2): stride - 1,
+        (2, 3): -stride - 1,
+        (3, 0): 1 - stride,
+    }.items():
+        corner = _find(places, places + step)
+        corner[(straight[first] >= 0) | (straight[second] >= 0)] = -1
+        corners.append(corner)
+    return np.stack(straight + corners, axis=1)
+
+
+def _find(places: _Indices, wanted: _Indices) -> _Indices:
+    """Say which of the places is the wanted one, or -1."""
+    if not len(places):
+        return np.zeros(0, np.int64)
+    index = np.minimum(np.searchsorted(places, wanted), len(places) - 1)
+    return np.where(places[index] == wanted, index, -1)
+
+
+def _taken_apart(neighbours: NDArray[np.int64]) -> list[list[int]]:
     """Follow the pixels from fork to fork."""
-    pixels = {(int(y), int(x)) for y, x in np.argwhere(line)}
-    beside = {pixel: _beside(pixel, pixels) for pixel in pixels}
-    nodes = [pixel for pixel in sorted(pixels) if len(beside[pixel]) != 2]
-    lines: list[list[_Pixel]] = []
-    used: set[tuple[_Pixel, _Pixel]] = set()
-    followed: set[_Pixel] = set()
+    number = (neighbours >= 0).sum(axis=1)
+    between = number == 2
+    # In the middle of a line, the next pixel is the sum of the neighbours less the one that we come from.
+    both = np.where(between, np.where(neighbours >= 0, neighbours, 0).sum(axis=1), -1).tolist()
+    followed = [False] * len(neighbours)
+    lines: list[list[int]] = []
 
-    def follow(first: _Pixel, second: _Pixel) -> None:
-        path = [first, second]
-        while len(beside[path[-1]]) == 2 and path[-1] != first:
-            onwards, other = beside[path[-1]]
-            path.append(onwards if onwards != path[-2] else other)
-        used.update([(path[0], path[1]), (path[-1], path[-2])])
-        followed.update(path)
-        lines.append(path)
+    def follow(first: int, second: int) -> None:
+        line = [first, second]
+        while both[second] >= 0 and second != line[0]:
+            followed[second] = True
+            first, second = second, both[second] - first
+            line.append(second)
+        lines.append(line)
 
-    for node in nodes:
-        followed.add(node)
-        if not beside[node]:
-            lines.append([node])
-        for neighbour in beside[node]:
-            if (node, neighbour) not in used:
-                follow(node, neighbour)
-    for pixel in sorted(pixels):  # rings
-        if pixel not in followed:
-            follow(pixel, beside[pixel][0])
+    forks = np.flatnonzero(~between)
+    for fork, beside in zip(forks.tolist(), neighbours[forks].tolist(), strict=True):
+        if max(beside) < 0:
+            lines.append([fork])
+        for second in beside:
+            # Both ends of a line find it: it is followed from the first.
+            if second >= 0 and (not followed[second] if both[second] >= 0 else second > fork):
+                follow(fork, second)
+    rings = np.flatnonzero(between)
+    for pixel, second in zip(rings.tolist(), neighbours[rings].max(axis=1).tolist(), strict=True):
+        if not followed[pixel]:
+            followed[pixel] = True
+            follow(pixel, second)
     return lines
 
 
-def _beside(pixel: _Pixel, pixels: set[_Pixel]) -> list[_Pixel]:
-    """Give the pixels that a line goes on with: across a corner only where it cannot go around it."""
-    y, x = pixel
-    return [
-        (y + down, x + right)
-        for down, right in _AROUND
-        if (y + down, x + right) in pixels
-        and not (down and right and ((y + down, x) in pixels or (y, x + right) in pixels))
-    ]
+def _spurs(
+    lines: list[list[int]],
+    ends: NDArray[np.int64],
+    meeting: NDArray[np.int64],
+    places: _Indices,
+    stride: int,
+    widths: NDArray[np.float32],
+) -> NDArray[np.bool_]:
+    """Say which lines are spurs; ``meeting`` is how many lines end at a pixel."""
+    root = np.where(meeting[ends[:, 0]] >= meeting[ends[:, 1]], ends[:, 0], ends[:, 1])
+    down, right = np.diff(places[ends] // stride, axis=1)[:, 0], np.diff(places[ends] % stride, axis=1)[:, 0]
+    spurs = (meeting[ends].min(axis=1) == 1) & (meeting[root] > 2) & (np.hypot(down, right) < widths[root])
+    # Where all lines of a fork are spurs, the two longest are the crack.
+    lost = np.bincount(root[spurs], minlength=len(places)) == meeting
+    here: dict[int, list[int]] = {}
+    for index in np.flatnonzero(spurs & lost[root]).tolist():
+        here.setdefault(int(root[index]), []).append(index)
+    for indices in here.values():
+        spurs[sorted(indices, key=lambda index: len(lines[index]))[-2:]] = False
+    return spurs
 
 
-def _ends(pixels: list[_Pixel]) -> tuple[_Pixel, ...]:
-    return pixels[0], pixels[-1]
-
-
-def _free(pixels: list[_Pixel], ends: Counter[_Pixel]) -> tuple[bool, bool]:
-    if len(pixels) == 1:
-        return True, True
-    return ends[pixels[0]] == 1, ends[pixels[-1]] == 1
-
-
-def _root(pixels: list[_Pixel], ends: Counter[_Pixel]) -> _Pixel:
-    return max(_ends(pixels), key=lambda end: ends[end])
-
-
-def _is_spur(pixels: list[_Pixel], ends: Counter[_Pixel], widths: NDArray[np.float32]) -> bool:
-    free = min(ends[end] for end in _ends(pixels)) == 1
-    root = _root(pixels, ends)
-    length = float(np.hypot(*np.subtract(pixels[0], pixels[-1])))
-    return free and ends[root] > 2 and length < float(widths[root])
-
-
-def _joined(lines: list[list[_Pixel]]) -> list[list[_Pixel]]:
+def _joined(lines: list[list[int]]) -> list[list[int]]:
     """Join the lines that are left alone with each other at what was a fork."""
-    lines = list(lines)
-    while True:
-        at: dict[_Pixel, list[list[_Pixel]]] = {}
-        for pixels in lines:
-            for end in _ends(pixels):
-                at.setdefault(end, []).append(pixels)
-        for end, (one, *others) in at.items():
-            if len(others) == 1 and others[0] is not one:
-                other = others[0]
-                first = one if one[-1] == end else one[::-1]
-                second = other if other[0] == end else other[::-1]
-                lines = [pixels for pixels in lines if pixels is not one and pixels is not other]
-                lines.append(first + second[1:])
-                break
-        else:
-            return lines
+    at: dict[int, list[int]] = {}
+    for index, line in enumerate(lines):
+        at.setdefault(line[0], []).append(index)
+        at.setdefault(line[-1], []).append(index)
+    whole: dict[int, list[int]] = dict(enumerate(lines))
+    for end, indices in at.items():
+        if len(indices) != 2 or indices[0] == indices[1]:
+            continue
+        one, other = indices
+        first, second = whole[one], whole.pop(other)
+        first = first if first[-1] == end else first[::-1]
+        second = second if second[0] == end else second[::-1]
+        whole[one] = first + second[1:]
+        far = at[second[-1]]
+        far[far.index(other)] = one
+    return list(whole.values())

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from crack_pipeline.imaging.crack_graph import Line, centrelines
-from crack_pipeline.imaging.crack_width import centreline, crack_widths
+from crack_pipeline.imaging.crack_graph import centrelines
+from crack_pipeline.imaging.crack_profiles import Lines, Picture, Profiles, measure
+from crack_pipeline.imaging.crack_thinning import thin
 
-_SMOOTH, _SMOOTHER = 1.5, 0.15
-"""Deviation, in px and in widths of the crack, of what smooths a centreline: its steps are those of the pixels."""
-_STEP = 0.25
-"""Between places that are looked at, px."""
-_BACK = 8
-"""Pixels of a line that give its direction at an end."""
-_BENT = 0.75
-"""Widths from the end of a crack within which its line bends into a corner."""
+_BORDER = 3
+"""Around the picture, so that what is looked at beside a crack is there, px."""
 _HOLE = 4
 """Pixels of a hole that is always filled."""
-_BESIDE, _EDGE = 1.0, 0.5
-"""How many widths a crack is looked for on each side of its line; what of a pixel its edge covers."""
+_WIDEST = 128
+"""Half width from which on a crack is measured at half the resolution, px."""
+_TILE = 2048
+"""Side of the squares in which distances are measured one at a time, px."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,10 @@ class Crack:
         At least one.
     mean_width, max_width
         Along the centreline, px.
+    widest
+        y and x on the centreline where it is that wide.
+    runs
+        (m, 3): y, first x and the x after the last of every row of its pixels, from the top.
     """
 
     box: tuple[int, int, int, int]
@@ -69,6 +68,8 @@ class Crack:
     branches: tuple[Branch, ...]
     mean_width: float
     max_width: float
+    widest: tuple[float, float]
+    runs: NDArray[np.int32]
 
     @property
     def length(self) -> float:
@@ -83,6 +84,14 @@ class Crack:
         angles, lengths = np.arctan2(steps[:, 0], steps[:, 1]), np.hypot(steps[:, 0], steps[:, 1])
         total = (lengths * np.exp(2j * angles)).sum()
         return float(np.degrees(np.angle(total) / 2) % 180)
+
+    def pixels(self) -> NDArray[np.bool_]:
+        """Give the box with the pixels of this crack alone."""
+        y, x, height, width = self.box
+        turns = np.zeros((height, width + 1), np.int8)
+        turns[self.runs[:, 0] - y, self.runs[:, 1] - x] = 1
+        turns[self.runs[:, 0] - y, self.runs[:, 2] - x] = -1
+        return np.cumsum(turns[:, :-1], axis=1, dtype=np.int8).astype(np.bool_)
 
 
 def find_cracks(crack: NDArray[np.bool_], *, least_pixels: int = 20) -> list[Crack]:
@@ -106,6 +115,11 @@ def find_cracks(crack: NDArray[np.bool_], *, least_pixels: int = 20) -> list[Cra
     ValueError
         If the mask is none.
 
+    Notes
+    -----
+    Time and memory grow with the picture and with the pixels of the cracks: about 7 bytes per pixel of the picture. What
+    is wider than 256 px is measured at half the resolution, and its thin branches may be lost.
+
     Examples
     --------
     >>> wall = np.zeros((40, 120), bool)
@@ -114,171 +128,204 @@ def find_cracks(crack: NDArray[np.bool_], *, least_pixels: int = 20) -> list[Cra
     >>> round(found.length), round(found.mean_width, 1), round(found.orientation)
     (100, 5.0, 0)
     """
-    whole, widths = _without_holes(crack)
-    line = centreline(whole)
-    labels, number = ndimage.label(whole, np.ones((3, 3), int))
-    areas = np.bincount(labels[crack], minlength=number + 1)
-    cracks = []
-    for label, where in enumerate(ndimage.find_objects(labels), start=1):
-        if areas[label] < least_pixels:
-            continue
-        mine = labels[where] == label
-        box = (where[0].start, where[1].start, *mine.shape)
-        lines = centrelines(line[where] & mine, widths[where]) or [_spot(mine)]
-        cracks.append(_measure(mine, lines, widths[where], box, int(areas[label])))
-    return sorted(cracks, key=lambda found: -found.length)
+    if crack.ndim != 2 or crack.dtype != np.bool_:
+        raise ValueError(f"a crack is a bool array (H, W), got {crack.dtype} of shape {crack.shape}: compare the mask")
+    whole, squares = _without_holes(crack)
+    labels, runs, boxes = _apart(whole, crack, least_pixels)
+    del whole
+    wide = np.unique(labels[_BORDER:-_BORDER, _BORDER:-_BORDER][squares >= _WIDEST**2])
+    wide = wide[wide > 0]
+    found = [_at_half_the_resolution(labels, int(label), boxes[label - 1], runs[label - 1]) for label in wide]
+    lines, free, rough, own = _lines(labels, squares, runs, wide)
+    del squares
+    if len(own):
+        found += _measured(measure(lines, free, rough, own, Picture(labels)), own, boxes, runs)
+    return sorted(found, key=lambda one: -one.length)
 
 
-def _without_holes(crack: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Fill holes narrower than half of the crack around them, which make rings of its line; and say how wide it is."""
-    widths = _width_map(crack)
-    holes, number = ndimage.label(~crack)
-    if number < 2:
-        return crack, widths
-    areas = np.bincount(holes.ravel(), minlength=number + 1)
-    around = cv2.dilate(widths, np.ones((3, 3), np.uint8))
-    highest = ndimage.maximum(around, holes, np.arange(number + 1))
-    small = areas <= np.maximum(np.square(highest / 2), _HOLE)
-    small[0] = False
-    if not small.any():
-        return crack, widths
-    whole = crack | small[holes]
-    return whole, _width_map(whole)
+def _without_holes(crack: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """Fill holes narrower than half of the crack around them, which make rings of its line.
+
+    Returns
+    -------
+    ndarray of uint8
+        (H + 2 * _BORDER, W + 2 * _BORDER): 1 in the crack.
+    ndarray of uint16
+        (H, W): squares of the distances to what is not crack, px.
+    """
+    whole = cv2.copyMakeBorder(crack.view(np.uint8), *(_BORDER,) * 4, cv2.BORDER_CONSTANT, value=0)
+    inside = whole[_BORDER:-_BORDER, _BORDER:-_BORDER]
+    number, holes, about, _ = cv2.connectedComponentsWithStats((~crack).view(np.uint8), connectivity=4)
+    areas = about[:, cv2.CC_STAT_AREA].astype(np.int64)
+    areas[0] = 0  # the crack
+    _fill(inside, holes, (areas > 0) & (areas <= _HOLE))
+    squares = _squared_distances(inside)
+    small = np.zeros(number, np.bool_)
+    for label in np.flatnonzero((areas > _HOLE) & (areas <= int(squares.max(initial=0)))).tolist():
+        area, reach = int(areas[label]), int(np.sqrt(areas[label])) + 2
+        left, top, width, height = about[label, :4].tolist()
+        window = np.s_[max(0, top - reach) : top + height + reach, max(0, left - reach) : left + width + reach]
+        enough = squares[window] >= area
+        if enough.any():
+            away = cv2.distanceTransform((~enough).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            small[label] = away[holes[window] == label].min() < np.sqrt(area) + 1
+    if small.any():
+        _fill(inside, holes, small)
+        del holes
+        squares = _squared_distances(inside)
+    return whole, squares
 
 
-def _width_map(crack: NDArray[np.bool_]) -> NDArray[np.float32]:
-    widths = np.zeros(crack.shape, np.float32)
-    if crack.any():
-        widths[crack] = crack_widths(crack)
-    return widths
+def _fill(crack: NDArray[np.uint8], holes: NDArray[np.int32], which: NDArray[np.bool_]) -> None:
+    if which.any():
+        crack |= which.view(np.uint8)[holes]
 
 
-def _measure(
-    crack: NDArray[np.bool_],
-    lines: Iterable[Line],
-    widths: NDArray[np.float32],
-    box: tuple[int, int, int, int],
-    area: int,
+def _squared_distances(crack: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Measure how far it is to what is not crack: beyond the picture nothing is known, and from _WIDEST on all is far."""
+    squares = np.zeros(crack.shape, np.uint16)
+    furthest = min(float(_WIDEST), max(crack.shape) / 2)
+    for top in range(0, crack.shape[0], _TILE):
+        for left in range(0, crack.shape[1], _TILE):
+            core = np.s_[top : top + _TILE, left : left + _TILE]
+            if crack[core].any():
+                above, before = min(top, _WIDEST), min(left, _WIDEST)
+                window = crack[top - above : top + _TILE + _WIDEST, left - before : left + _TILE + _WIDEST]
+                distance = cv2.distanceTransform(window, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+                distance = np.minimum(distance[above : above + _TILE, before : before + _TILE], furthest)
+                squares[core] = np.rint(np.square(distance))
+    return squares
+
+
+def _apart(
+    whole: NDArray[np.uint8], crack: NDArray[np.bool_], least_pixels: int
+) -> tuple[NDArray[np.integer], list[NDArray[np.int32]], list[tuple[int, int, int, int]]]:
+    """Tell cracks apart: labels from 1 in the shape of ``whole``, and runs and box of each."""
+    number, labels, about, _ = cv2.connectedComponentsWithStats(whole, connectivity=8)
+    runs = _runs(crack)
+    which = labels[runs[:, 0] + _BORDER, runs[:, 1] + _BORDER]
+    areas = np.bincount(which, runs[:, 2] - runs[:, 1], minlength=number)
+    keep = areas >= max(1, least_pixels)
+    renamed = (np.cumsum(keep) * keep).astype(np.uint16 if keep.sum() < 2**16 else np.int32)
+    labels, which = renamed[labels], renamed[which]
+    order = np.argsort(which, kind="stable")[(which == 0).sum() :]
+    ends = np.cumsum(np.bincount(which[order], minlength=1)[1:])
+    boxes = about[keep][:, [cv2.CC_STAT_TOP, cv2.CC_STAT_LEFT, cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH]]
+    boxes = boxes - (_BORDER, _BORDER, 0, 0)
+    return labels, np.split(runs[order], ends[:-1]) if len(ends) else [], [tuple(box) for box in boxes.tolist()]
+
+
+def _runs(crack: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Give y, the first x and the x after the last of what hangs together in a row."""
+    runs = []
+    for top in range(0, len(crack), _TILE):
+        rows = np.pad(crack[top : top + _TILE], ((0, 0), (1, 1))).view(np.uint8)
+        places = np.flatnonzero(rows.reshape(-1)[1:] != rows.reshape(-1)[:-1])
+        y, x = np.divmod(places, rows.shape[1])
+        runs.append(np.stack([y[::2] + top, x[::2], x[1::2]], axis=1).astype(np.int32))
+    return np.concatenate(runs) if runs else np.zeros((0, 3), np.int32)
+
+
+def _at_half_the_resolution(
+    labels: NDArray[np.integer], label: int, box: tuple[int, int, int, int], runs: NDArray[np.int32]
 ) -> Crack:
-    # A border, so that what is looked at beside a crack is there.
-    border = int(np.ceil(widths[crack].max())) + 4
-    soft = cv2.copyMakeBorder(crack.astype(np.float32), *(border,) * 4, cv2.BORDER_CONSTANT, value=0)
-    branches, counted, weights = [], [], []
-    for line in lines:
-        local = float(widths[tuple(line.pixels.T)].mean())
-        path = _trimmed(line, widths).astype(np.float64) + border
-        path = _smoothed(path, _SMOOTH + _SMOOTHER * local) if len(path) > 1 else _axis(crack, path[0])
-        path = _to_the_ends(path, line.free, soft)
-        # A single ragged pixel says nothing of the width.
-        across = ndimage.median_filter(_across(path, soft, local), size=1 + 2 * int(local / 2), mode="nearest")
-        inner, along = _inner(path, line.free, local)
-        branches.append(Branch(path - border + np.array(box[:2], np.float64), across))
-        counted.append(across[inner])
-        weights.append(along[inner])
-    every = np.concatenate(counted)
-    mean = float(np.average(every, weights=np.concatenate(weights)))
-    return Crack(box, area, tuple(branches), mean, float(every.max()))
-
-
-def _trimmed(line: Line, widths: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Leave out where a line bends into a corner of the crack's end."""
-    local = widths[tuple(line.pixels.T)]
-    cuts = [_near(ends) if free else 0 for ends, free in zip((local, local[::-1]), line.free, strict=True)]
-    left = len(line.pixels) - sum(cuts)
-    return line.pixels[cuts[0] : len(line.pixels) - cuts[1]] if left > max(2, *cuts) else line.pixels
-
-
-def _near(widths: NDArray[np.float32]) -> int:
-    """Count the pixels of a line that are nearer to its end than three quarters of the width there."""
-    near = np.flatnonzero(np.arange(len(widths)) < _BENT * widths)
-    return int(near[-1]) + 1 if len(near) else 0
-
-
-def _smoothed(path: NDArray[np.float64], deviation: float) -> NDArray[np.float64]:
-    """Smooth a line of pixels, (n, 2), whose ends stay where they are."""
-    if len(path) < 3:
-        return path
-    # Turned about its ends a line goes on as it is.
-    number = min(len(path) - 1, int(np.ceil(3 * deviation)))
-    before, after = 2 * path[0] - path[number:0:-1], 2 * path[-1] - path[-2 : -number - 2 : -1]
-    longer = np.concatenate([before, path, after])
-    smooth = ndimage.gaussian_filter1d(longer, min(deviation, number / 3), axis=0, mode="nearest")
-    return np.asarray(smooth[number : number + len(path)])
-
-
-def _spot(crack: NDArray[np.bool_]) -> Line:
-    """Give the middle of a crack that thinning has left nothing of."""
-    inside = cv2.distanceTransform(np.pad(crack, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    return Line(np.array([np.unravel_index(inside.argmax(), crack.shape)]), (True, True))
-
-
-def _axis(crack: NDArray[np.bool_], centre: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give a short line in the direction in which a spot is longest."""
-    places = np.argwhere(crack)
-    towards = np.linalg.svd(places - places.mean(axis=0), full_matrices=False)[2][0]
-    return centre + np.array([[-0.5], [0.0], [0.5]]) * towards
-
-
-def _to_the_ends(path: NDArray[np.float64], free: tuple[bool, bool], soft: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Lengthen a line straight on to where the crack ends: thinning stops about half a width before."""
-    for first, wanted in ((True, free[0]), (False, free[1])):
-        if not wanted:
-            continue
-        ordered = path if first else path[::-1]
-        back = ordered[min(len(ordered) - 1, _BACK)]
-        towards = ordered[0] - back
-        length = float(np.hypot(*towards))
-        if not length:
-            continue
-        steps = np.arange(0, max(soft.shape), _STEP)[:, None] * (towards / length) + ordered[0]
-        outside = np.flatnonzero(_sample(soft, steps) < _EDGE)
-        if not len(outside) or not outside[0]:
-            continue
-        end = steps[outside[0] - 1]
-        added = np.linspace(end, ordered[0], max(2, int(np.hypot(*(end - ordered[0]))) + 1))[:-1]
-        ordered = np.concatenate([added, ordered])
-        path = ordered if first else ordered[::-1]
-    return path
-
-
-def _across(path: NDArray[np.float64], soft: NDArray[np.float32], local: float) -> NDArray[np.float64]:
-    """Measure at right angles to a line how far the crack reaches on both sides of it, px."""
-    if len(path) < 2:
-        return np.full(len(path), local)
-    number = max(1, round(local / 4))
-    ahead, behind = (
-        np.minimum(np.arange(len(path)) + number, len(path) - 1),
-        np.maximum(np.arange(len(path)) - number, 0),
+    """Measure what is too wide for thinning, whose time grows with the width."""
+    bounds = []
+    for start, length, size in zip(box[:2], box[2:], labels.shape, strict=True):
+        # Beside the crack there is nothing, beyond the picture it may go on.
+        first, last = max(start - 2, 0), min(start + length + 2, size - 2 * _BORDER)
+        bounds.append((first, last))
+    (top, bottom), (left, right) = bounds
+    mine = labels[top + _BORDER : bottom + _BORDER, left + _BORDER : right + _BORDER] == label
+    odd = (0, mine.shape[0] % 2, 0, mine.shape[1] % 2)
+    mine = cv2.copyMakeBorder(mine.view(np.uint8), *odd, cv2.BORDER_REPLICATE)
+    share = mine.reshape(mine.shape[0] // 2, 2, mine.shape[1] // 2, 2).sum(axis=(1, 3), dtype=np.uint8)
+    pieces = find_cracks(share >= 2, least_pixels=1)
+    corner = np.array([top + 0.5, left + 0.5])
+    branches = tuple(
+        Branch(branch.path * 2 + corner, branch.widths * 2) for piece in pieces for branch in piece.branches
     )
-    along = path[ahead] - path[behind]
-    normal = along[:, ::-1] * (-1.0, 1.0) / np.maximum(np.hypot(*along.T), 1e-9)[:, None]
-    reach = np.arange(0, _BESIDE * local + 2, _STEP)
-    total = np.zeros(len(path))
-    for side in (-1, 1):
-        seen = _sample(soft, path[:, None] + side * reach[None, :, None] * normal[:, None])
-        # Not further than the first pixel beside the crack: beyond it may be another branch.
-        inside = np.logical_and.accumulate(seen > 0, axis=1)
-        total += (seen * inside).sum(axis=1) * _STEP - seen[:, 0] * _STEP / 2
-    return total
+    mean = np.average([piece.mean_width for piece in pieces], weights=[piece.length for piece in pieces]) * 2
+    widest = max(pieces, key=lambda piece: piece.max_width)
+    y, x = (np.array(widest.widest) * 2 + corner).tolist()
+    return Crack(box, _area(runs), branches, float(mean), widest.max_width * 2, (y, x), runs)
 
 
-def _inner(
-    path: NDArray[np.float64], free: tuple[bool, bool], local: float
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Say which points lie half a width from the ends of the crack, and how much of the line each stands for."""
-    steps = np.hypot(*np.diff(path, axis=0).T) if len(path) > 1 else np.ones(0)
-    place = np.concatenate([[0.0], np.cumsum(steps)])
-    weights = np.convolve(np.concatenate([[0.0], steps, [0.0]]), [0.5, 0.5], mode="valid") if len(steps) else np.ones(1)
-    inner = np.ones(len(path), np.bool_)
-    if free[0]:
-        inner &= place >= local / 2
-    if free[1]:
-        inner &= place <= place[-1] - local / 2
-    if not inner.any():
-        inner[len(path) // 2] = True
-    return inner, np.maximum(weights, 1e-9)
+def _area(runs: NDArray[np.int32]) -> int:
+    return int((runs[:, 2] - runs[:, 1]).sum(dtype=np.int64))
 
 
-def _sample(soft: NDArray[np.float32], places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Read a picture between its pixels: places (..., 2) as y and x."""
-    return np.asarray(ndimage.map_coordinates(soft, np.moveaxis(places, -1, 0), order=1, mode="constant"), np.float64)
+def _lines(
+    labels: NDArray[np.integer], squares: NDArray[np.uint16], runs: list[NDArray[np.int32]], wide: NDArray[np.integer]
+) -> tuple[Lines, NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]:
+    """Give the lines of all cracks but those that are too wide, crack by crack.
+
+    Returns
+    -------
+    Lines
+        Pixels of the picture with its border.
+    ndarray of bool
+        (n, 2): whether a line is free at its first and last point.
+    ndarray of float64
+        (N,): about how wide the crack is at each point, px.
+    ndarray of int64
+        (n,): the crack of each line.
+    """
+    taken = labels > 0
+    if len(wide):
+        taken &= ~np.isin(labels, wide)
+    places, stride = thin(taken.view(np.uint8)), labels.shape[1]
+    del taken
+    y, x = np.divmod(places, stride)
+    widths = np.maximum(2 * np.sqrt(squares[y - _BORDER, x - _BORDER].astype(np.float32)) - 0.5, 1)
+    lines = [line for line in centrelines(places, stride, widths) if len(line.pixels) > 1]
+    own = labels.reshape(-1)[places[np.array([line.pixels[0] for line in lines], np.int64)]].astype(np.int64)
+    points = [np.stack([y[line.pixels], x[line.pixels]], axis=1).astype(np.float64) for line in lines]
+    rough = [widths[line.pixels].astype(np.float64) for line in lines]
+    free = [line.free for line in lines]
+    # A round spot may be thinned to one pixel.
+    spots = np.setdiff1d(np.arange(1, len(runs) + 1), np.concatenate([own, wide]))
+    for spot in spots.tolist():
+        short, width = _spot(runs[spot - 1])
+        points.append(short + _BORDER)
+        rough.append(np.full(len(short), width))
+        free.append((True, True))
+    own = np.concatenate([own, spots])
+    order = np.argsort(own, kind="stable").tolist()
+    lengths = np.array([len(points[index]) for index in order], np.int64)
+    if not order:
+        return Lines(np.zeros((0, 2)), lengths), np.zeros((0, 2), np.bool_), np.zeros(0), own
+    together = Lines(np.concatenate([points[index] for index in order]), lengths)
+    return together, np.array(free)[order], np.concatenate([rough[index] for index in order]), own[order]
+
+
+def _spot(runs: NDArray[np.int32]) -> tuple[NDArray[np.float64], float]:
+    """Give a short line, (3, 2), in the direction in which a spot is longest, and its width."""
+    lengths = runs[:, 2] - runs[:, 1]
+    y = np.repeat(runs[:, 0], lengths)
+    x = np.arange(lengths.sum()) + np.repeat(runs[:, 1] - (np.cumsum(lengths) - lengths), lengths)
+    centre = np.array([y.mean(), x.mean()])
+    variances, directions = np.linalg.eigh(np.cov(np.stack([y, x]), bias=True))
+    return centre + np.array([[-0.5], [0.0], [0.5]]) * directions[:, 1], float(np.sqrt(12 * max(variances[0], 0) + 1))
+
+
+def _measured(
+    profiles: Profiles, own: NDArray[np.int64], boxes: list[tuple[int, int, int, int]], runs: list[NDArray[np.int32]]
+) -> list[Crack]:
+    """Put together what has been measured along the lines of each crack."""
+    lines, found = profiles.lines, []
+    first = np.flatnonzero(np.diff(own, prepend=0)).tolist()
+    for begin, end in zip(first, [*first[1:], len(own)], strict=True):
+        crack = int(own[begin]) - 1
+        branches = tuple(
+            Branch(lines.points[part] - _BORDER, profiles.widths[part])
+            for part in (slice(lines.first[line], lines.last[line] + 1) for line in range(begin, end))
+        )
+        every = slice(lines.first[begin], lines.last[end - 1] + 1)
+        counted = profiles.counted[every]
+        widths = profiles.widths[every][counted]
+        mean = float(np.average(widths, weights=lines.weights[every][counted]))
+        y, x = (lines.points[every][counted][widths.argmax()] - _BORDER).tolist()
+        box, mine = boxes[crack], runs[crack]
+        found.append(Crack(box, _area(mine), branches, mean, float(widths.max()), (y, x), mine))
+    return found
