@@ -277,7 +277,7 @@ def _lines(
     places, stride = thin(taken.view(np.uint8)), labels.shape[1]
     del taken
     y, x = np.divmod(places, stride)
-    widths = np.maximum(2 * np.sqrt(squares[y - _BORDER, x - _BORDER].astype(np.float32)) - 0.5, 1)
+    widths = _rough_widths(squares, y - _BORDER, x - _BORDER)
     lines = [line for line in centrelines(places, stride, widths) if len(line.pixels) > 1]
     own = labels.reshape(-1)[places[np.array([line.pixels[0] for line in lines], np.int64)]].astype(np.int64)
     points = [np.stack([y[line.pixels], x[line.pixels]], axis=1).astype(np.float64) for line in lines]
@@ -297,6 +297,25 @@ def _lines(
         return Lines(np.zeros((0, 2)), lengths), np.zeros((0, 2), np.bool_), np.zeros(0), own
     together = Lines(np.concatenate([points[index] for index in order]), lengths)
     return together, np.array(free)[order], np.concatenate([rough[index] for index in order]), own[order]
+
+
+def _rough_widths(
+    squares: NDArray[np.uint16], y: NDArray[np.int64], x: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Say, to about half a pixel, how wide cracks are at the pixels of their lines; discs are drawn into ``squares``.
+
+    It is the diameter of the largest disc around a pixel of a line that covers the pixel: near ends and corners the
+    distance to the edge is less than half the width.
+    """
+    found = squares[y, x]
+    order = np.argsort(found, kind="stable")
+    radii = np.ceil(np.sqrt(found[order].astype(np.float64))).astype(np.int64) - 1
+    for row, column, radius, value in zip(
+        y[order].tolist(), x[order].tolist(), radii.tolist(), found[order].tolist(), strict=True
+    ):
+        cv2.circle(squares, (column, row), radius, value, cv2.FILLED)
+    widths: NDArray[np.float32] = 2 * np.sqrt(squares[y, x].astype(np.float32)) - 0.5
+    return np.maximum(widths, 1)
 
 
 def _spot(runs: NDArray[np.int32]) -> tuple[NDArray[np.float64], float]:
