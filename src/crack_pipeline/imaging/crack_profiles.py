@@ -28,6 +28,8 @@ _BENT = 0.75
 """Widths from the end of a crack within which its line bends into a corner."""
 _BESIDE, _EDGE = 1.0, 0.5
 """How many widths a crack is looked for on each side of its line; what of a pixel its edge covers."""
+_END, _FORK = 0.5, 1.0
+"""Widths from an end, and from a fork, within which its width is not that of the crack."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Profiles:
     widths
         (N,): at right angles, px.
     counted
-        (N,): false where it ends, within half its width, and rounded corners make it thinner than it is.
+        (N,): false near the ends of the crack, whose corners may be round, and near forks, where branches overlap.
     """
 
     lines: Lines
@@ -143,7 +145,7 @@ def measure(lines: Lines, free: NDArray[np.bool_], rough: _Floats, own: _Ints, p
     lines = _smoothed(_trimmed(lines, free, rough), local)
     lines = _to_the_ends(lines, free, own, picture)
     widths = _filtered(_across(lines, local, own, picture), lines, 1 + 2 * (local / 2).astype(np.int64))
-    return Profiles(lines, widths, _inner(lines, free, local))
+    return Profiles(lines, widths, _counted(lines, free, local, own))
 
 
 def _trimmed(lines: Lines, free: NDArray[np.bool_], rough: _Floats) -> Lines:
@@ -275,12 +277,14 @@ def _across(lines: Lines, local: _Floats, own: _Ints, picture: Picture) -> _Floa
     return total
 
 
-def _inner(lines: Lines, free: NDArray[np.bool_], local: _Floats) -> NDArray[np.bool_]:
-    """Say which points lie half a width from the ends of the crack, at least one of each line."""
-    half, total = local / 2, lines.along[lines.last]
-    first = np.where(free[:, 0], half, -1.0)[lines.line]
-    last = np.where(free[:, 1], total - half, np.inf)[lines.line]
-    inner = (lines.along >= first) & (lines.along <= last)
-    none = np.bincount(lines.line, inner, minlength=len(local)) == 0
-    inner[(lines.first + lines.lengths // 2)[none]] = True
-    return inner
+def _counted(lines: Lines, free: NDArray[np.bool_], local: _Floats, own: _Ints) -> NDArray[np.bool_]:
+    """Say which points lie away from the ends and forks of the crack, at least one of each crack."""
+    far = np.where(free, _END, _FORK) * local[:, None]
+    ring = (lines.points[lines.first] == lines.points[lines.last]).all(axis=1) & (lines.lengths > 1)
+    far[ring] = 0
+    line, before = lines.line, lines.along
+    after = (before[lines.last])[line] - before
+    counted = (before >= far[line, 0]) & (after >= far[line, 1])
+    none = np.bincount(own[line], counted, minlength=int(own.max(initial=0)) + 1) == 0
+    counted[(lines.first + lines.lengths // 2)[none[own]]] = True
+    return counted
