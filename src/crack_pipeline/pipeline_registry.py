@@ -5,6 +5,7 @@ from kedro.pipeline import Pipeline
 from crack_pipeline.pipelines import (
     anomaly,
     ingestion,
+    inpainting,
     label_free,
     label_noise,
     sample,
@@ -24,6 +25,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "__default__": detect,
         "sample": sample.create_pipeline(),
         "ingestion": ingestion.create_pipeline(),
+        "inpainting": inpainting.create_pipeline(),
         "anomaly": detect,
         "anomaly_predict": anomaly.create_predict_pipeline(),
         "anomaly_evaluate": anomaly.create_evaluate_pipeline(),

@@ -11,6 +11,7 @@ from crack_pipeline.datasets.pretrained import PretrainedEncodersDataset
 from crack_pipeline.datasets.raw_root import RawRootDataset
 from crack_pipeline.datasets.record_folder import RecordFolderDataset
 from crack_pipeline.datasets.rendered_folder import RenderedFolderDataset
+from crack_pipeline.datasets.repaired_folder import RepairedFolderDataset
 from crack_pipeline.datasets.safetensors import SafetensorsDataset
 from crack_pipeline.datasets.segmentation_folder import SegmentationFolderDataset
 from crack_pipeline.datasets.study import StudiesDataset
@@ -29,6 +30,7 @@ __all__ = [
     "RawRootDataset",
     "RecordFolderDataset",
     "RenderedFolderDataset",
+    "RepairedFolderDataset",
     "SafetensorsDataset",
     "SegmentationFolderDataset",
     "StudiesDataset",

@@ -6,9 +6,9 @@ import errno
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
@@ -18,17 +18,38 @@ from kedro.io.core import DatasetError
 from crack_pipeline.datasets.safe_names import PART, SafeNames
 from crack_pipeline.datasets.swapping import beside, finish_swap, swap
 from crack_pipeline.imaging.camera import check_quality, encode_jpeg, encode_png
-from crack_pipeline.imaging.segmented import Segmentation, SegmentedChunk, SegmentedPhotograph, shrink_to
+from crack_pipeline.imaging.segmented import Segmentation, SegmentedPhotograph, shrink_to
 
 logger = logging.getLogger(__name__)
 
 PHOTOGRAPHS, REJECTED = "photographs.jsonl", "rejected.jsonl"
 MASKS, OVERLAYS, PROBABILITIES = "masks", "overlays", "probabilities"
 
-_FILES = ("mask", "overlay", "probability")
+Contents = dict[str, tuple[str, bytes]]
+"""Name and bytes of a file, by what it is."""
 
 
-class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
+class Chunk(Protocol):
+    """Some photographs on their way to the disk; see `imaging.segmented.SegmentedChunk`."""
+
+    @property
+    def photographs(self) -> Sequence[Any]:
+        """With a ``path`` and ``facts`` each."""
+
+    @property
+    def rejected(self) -> Sequence[tuple[str, str, str]]:
+        """Path, kind and reason."""
+
+    @property
+    def number(self) -> int:
+        """From 0."""
+
+    @property
+    def last(self) -> bool:
+        """Whether there are no more."""
+
+
+class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
     """A folder of what a segmentation found.
 
     ``masks/<path>.png``
@@ -60,6 +81,10 @@ class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
         For other tools; ignored here.
     """
 
+    _what: ClassVar[str] = "segmentation"
+    _files: ClassVar[tuple[str, ...]] = ("mask", "overlay", "probability")
+    _folders: ClassVar[tuple[str, ...]] = (MASKS, OVERLAYS, PROBABILITIES)
+
     def __init__(
         self,
         *,
@@ -69,7 +94,7 @@ class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         if "://" in filepath and not filepath.startswith("file://"):
-            raise DatasetError(f"masks are written to a folder of this machine, not to {filepath}")
+            raise DatasetError(f"a {self._what} is written to a folder of this machine, not to {filepath}")
         if not 1 <= overlay_side <= 65_500:
             raise DatasetError(f"overlay_side must lie between 1 and 65,500 px, as JPEG has it, not {overlay_side}")
         try:
@@ -95,13 +120,13 @@ class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
         finish_swap(self._folder)
         if not self._exists():
             place = f"; what a run did before it ended is in {self._unfinished}" if self._unfinished.exists() else ""
-            raise DatasetError(f"there is no finished segmentation in {self._folder}{place}")
+            raise DatasetError(f"there is no finished {self._what} in {self._folder}{place}")
         rows = _read_lines(self._folder / PHOTOGRAPHS)
-        columns = list(dict.fromkeys(["path", *(name for row in rows for name in row), *_FILES]))
+        columns = list(dict.fromkeys(["path", *(name for row in rows for name in row), *self._files]))
         rejected = pd.DataFrame(_read_lines(self._folder / REJECTED), columns=["path", "kind", "reason"])
         return Segmentation(pd.DataFrame(rows, columns=columns), rejected)
 
-    def save(self, data: SegmentedChunk) -> None:
+    def save(self, data: Chunk) -> None:
         """Write a chunk; the last one puts the new folder in the place of the earlier one.
 
         Raises
@@ -114,14 +139,14 @@ class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
             if data.number == 0:
                 self._begin()
             if self._writer is None or self._writer.chunks != data.number:
-                raise DatasetError(f"chunk {data.number} of a segmentation came out of turn: run the pipeline again")
+                raise DatasetError(f"chunk {data.number} of a {self._what} came out of turn: run the pipeline again")
             self._writer.append(data)
             if data.last:
                 done = self._writer.photographs
                 self._writer.close()
                 self._writer = None
                 swap(self._unfinished, self._folder)
-                logger.info("masks, overlays and table of %s photographs are in %s", f"{done:,}", self._folder)
+                logger.info("%s of %s photographs is in %s", self._what, f"{done:,}", self._folder)
         except OSError as error:
             raise DatasetError(self._explain(error)) from error
 
@@ -132,10 +157,10 @@ class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
     def _begin(self) -> None:
         finish_swap(self._folder)
         for folder in (self._folder, self._unfinished):
-            foreign = _foreign(folder)
+            foreign = _foreign(folder, {PHOTOGRAPHS, REJECTED, *self._folders})
             if foreign is not None:
                 raise DatasetError(
-                    f"{folder} holds files that are no segmentation ({foreign}, …) and is not replaced; "
+                    f"{folder} holds files that are no {self._what} ({foreign}, …) and is not replaced; "
                     "move them away or write to another folder"
                 )
         if self._writer is not None:
@@ -143,17 +168,29 @@ class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
         if self._unfinished.exists():
             shutil.rmtree(self._unfinished)
         self._unfinished.mkdir(parents=True)
-        self._writer = _Writer(self._unfinished, self._overlay_side, self._jpeg_quality)
+        self._writer = _Writer(self._unfinished, self._contents, self._files)
 
     def _explain(self, error: OSError) -> str:
         done = self._writer.photographs if self._writer is not None else 0
         kept = f"{done:,} photographs are finished, in {self._unfinished}"
         if self._exists():
-            kept += f"; the earlier segmentation in {self._folder} is untouched"
+            kept += f"; the earlier {self._what} in {self._folder} is untouched"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(self._folder.parent).free // 2**20
             return f"the disk of {self._folder.parent} is full ({free:,} MiB free): {kept}"
-        return f"the segmentation cannot be written to {self._unfinished}: {error}; {kept}"
+        return f"the {self._what} cannot be written to {self._unfinished}: {error}; {kept}"
+
+    def _contents(self, photograph: Any, name: str) -> Contents:
+        """Give the files of one photograph; DatasetError if it is none of this kind."""
+        found: SegmentedPhotograph = photograph
+        _check(found)
+        contents: Contents = {"mask": (f"{MASKS}/{name}.png", encode_png(found.mask == 1))}
+        if found.probability is not None:
+            contents["probability"] = (f"{PROBABILITIES}/{name}.png", encode_png(found.probability))
+        if found.overlay is not None:
+            overlay = encode_jpeg(shrink_to(found.overlay, self._overlay_side), self._jpeg_quality)
+            contents["overlay"] = (f"{OVERLAYS}/{name}.jpg", overlay)
+        return contents
 
     def _exists(self) -> bool:
         return any((folder / PHOTOGRAPHS).is_file() for folder in (self._folder, beside(self._folder)))
@@ -167,15 +204,15 @@ class SegmentationFolderDataset(AbstractDataset[SegmentedChunk, Segmentation]):
 
 
 class _Writer:
-    """A segmentation being written."""
+    """A folder being written."""
 
-    def __init__(self, folder: Path, overlay_side: int, jpeg_quality: int) -> None:
+    def __init__(self, folder: Path, contents: Callable[[Any, str], Contents], kinds: Sequence[str]) -> None:
         self.chunks = self.photographs = 0
-        self._folder, self._overlay_side, self._jpeg_quality = folder, overlay_side, jpeg_quality
+        self._folder, self._contents, self._kinds = folder, contents, kinds
         self._names = SafeNames()
         self._table, self._rejected = _Lines(folder / PHOTOGRAPHS), _Lines(folder / REJECTED)
 
-    def append(self, chunk: SegmentedChunk) -> None:
+    def append(self, chunk: Chunk) -> None:
         for photograph in chunk.photographs:
             self._write(photograph)
             self.photographs += 1
@@ -188,21 +225,16 @@ class _Writer:
         self._table.close()
         self._rejected.close()
 
-    def _write(self, photograph: SegmentedPhotograph) -> None:
-        _check(photograph)
+    def _write(self, photograph: Any) -> None:
+        taken = {"path", *self._kinds}.intersection(photograph.facts)
+        if taken:
+            raise DatasetError(f"the facts about {photograph.path} must not have the names {', '.join(sorted(taken))}")
         try:
             name = self._names.of(photograph.path)
         except ValueError as error:
             raise DatasetError(str(error)) from error
-        contents: dict[str, tuple[str, bytes]] = {
-            "mask": (f"{MASKS}/{name}.png", encode_png(photograph.mask == 1)),
-        }
-        if photograph.probability is not None:
-            contents["probability"] = (f"{PROBABILITIES}/{name}.png", encode_png(photograph.probability))
-        if photograph.overlay is not None:
-            overlay = encode_jpeg(shrink_to(photograph.overlay, self._overlay_side), self._jpeg_quality)
-            contents["overlay"] = (f"{OVERLAYS}/{name}.jpg", overlay)
-        files = {kind: contents[kind][0] if kind in contents else None for kind in _FILES}
+        contents = self._contents(photograph, name)
+        files = {kind: contents[kind][0] if kind in contents else None for kind in self._kinds}
         try:
             for file, content in contents.values():
                 self._put(file, content)
@@ -253,9 +285,6 @@ def _check(photograph: SegmentedPhotograph) -> None:
             raise DatasetError(f"the {name} of {photograph.path} is {values.dtype} {values.shape}, not uint8 (H, W)")
     if photograph.mask.max() > 1:
         raise DatasetError(f"the mask of {photograph.path} has the value {photograph.mask.max()}; it takes 0 and 1")
-    taken = {"path", *_FILES}.intersection(photograph.facts)
-    if taken:
-        raise DatasetError(f"the facts about {photograph.path} must not have the names {', '.join(sorted(taken))}")
 
 
 def _plain(value: Any) -> Any:
@@ -269,12 +298,12 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def _foreign(folder: Path) -> str | None:
-    """Name something in a folder that no segmentation wrote; None where there is nothing of the kind."""
+def _foreign(folder: Path, ours: set[str]) -> str | None:
+    """Name something in a folder that was not written here; None where there is nothing of the kind."""
     if not folder.exists():
         return None
     if not folder.is_dir():
         return folder.name
     names = {entry.name for entry in folder.iterdir()} - {".gitkeep"}
-    own = {PHOTOGRAPHS, REJECTED, MASKS, OVERLAYS, PROBABILITIES} if PHOTOGRAPHS in names else set()
+    own = ours if PHOTOGRAPHS in names else set()
     return min(names - own, default=None)

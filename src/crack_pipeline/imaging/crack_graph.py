@@ -48,7 +48,10 @@ def centrelines(places: _Indices, stride: int, widths: NDArray[np.float32]) -> l
         lines = _joined([line for line, spur in zip(lines, spurs.tolist(), strict=True) if not spur])
     lonely = np.array([len(line) == 1 for line in lines], np.bool_)
     free = (meeting[ends] == 1) | lonely[:, None]
-    return [Line(np.asarray(line, np.int64), (first, last)) for line, (first, last) in zip(lines, free.tolist(), strict=True)]
+    return [
+        Line(np.asarray(line, np.int64), (first, last))
+        for line, (first, last) in zip(lines, free.tolist(), strict=True)
+    ]
 
 
 def _neighbours(places: _Indices, stride: int) -> NDArray[np.int64]:

@@ -299,9 +299,7 @@ def _lines(
     return together, np.array(free)[order], np.concatenate([rough[index] for index in order]), own[order]
 
 
-def _rough_widths(
-    squares: NDArray[np.uint16], y: NDArray[np.int64], x: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def _rough_widths(squares: NDArray[np.uint16], y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float32]:
     """Say, to about half a pixel, how wide cracks are at the pixels of their lines; discs are drawn into ``squares``.
 
     It is the diameter of the largest disc around a pixel of a line that covers the pixel: near ends and corners the

@@ -89,7 +89,7 @@ def inpaint(photograph: NDArray[np.uint8], crack: NDArray[np.bool_], how: Inpain
             f"a photograph (H, W[, 3]) of uint8 and its cracks (H, W) of bool are needed, got {photograph.dtype} "
             f"{photograph.shape} and {crack.dtype} {crack.shape}"
         )
-    unknown = _widened(crack, how.margin)
+    unknown = widen(crack, how.margin)
     if unknown.all():
         raise ValueError(
             f"nothing of the photograph is sound, {how.margin} px around its cracks left out: there is nothing to fill "
@@ -104,7 +104,8 @@ def inpaint(photograph: NDArray[np.uint8], crack: NDArray[np.bool_], how: Inpain
     return _in_windows(photograph, unknown, how)
 
 
-def _widened(crack: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:
+def widen(crack: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:
+    """Add what lies within a margin, in px, to cracks (H, W)."""
     if not margin:
         return crack
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
