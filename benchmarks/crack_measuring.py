@@ -4,9 +4,9 @@
 
 The cracks are polygons of known width around lines of known length, anywhere between the pixels and in all directions.
 They are drawn at eight times the resolution; a pixel is in the mask if at least half of it is covered. Nothing of what
-measures is used for drawing. ``camera`` is the same through a lens (Gaussian blur of 1 px) with noise, cut off at half of
-the depth; at 1.5 px it makes a crack hardly deeper than that. The hostile masks have 12 megapixels, with ``--panorama``
-200. ``CRACK_PIPELINE_DATA`` names the folder with ``deepcrack/test_lab``, whose masks then make one more photograph.
+measures is used for drawing. ``camera`` is the same through a lens (Gaussian blur of 1 px) with noise, cut off at half
+of the depth; at 1.5 px it makes a crack hardly deeper than that. The hostile masks have 12 megapixels, with
+``--panorama`` 200. ``CRACK_PIPELINE_DATA`` names the folder with ``deepcrack/test_lab``, whose masks then make one more photograph.
 """
 
 from __future__ import annotations
@@ -128,7 +128,15 @@ def error(kind: str, drawn: Drawn, found: list[Crack]) -> dict[str, float]:
 def direction_class(degrees: float) -> str:
     """Say how a crack lies to the rows and columns."""
     off = abs((degrees + 45) % 90 - 45)
-    return "along (< 4°)" if off < 4 else "diagonal (> 41°)" if off > 41 else "nearly along (4 to 15°)" if off < 15 else "between"
+    return (
+        "along (< 4°)"
+        if off < 4
+        else "diagonal (> 41°)"
+        if off > 41
+        else "nearly along (4 to 15°)"
+        if off < 15
+        else "between"
+    )
 
 
 def accuracy(number: int) -> pd.DataFrame:
@@ -262,7 +270,7 @@ MASKS: dict[str, Mask] = {
 def print_speed(panorama: bool) -> None:
     """Print seconds and memory, each mask in a process of its own."""
     sizes = [(3000, 4000), *([(12_500, 16_000)] if panorama else [])]
-    print(f"{'mask':12s} {'megapixels':>10s} {'cracks':>8s} {'branches':>9s} {'seconds':>8s} {'of it mask, MB':>15s} {'peak, MB':>9s}")
+    print("mask         megapixels   cracks  branches  seconds  of it mask, MB  peak, MB")
     for height, width in sizes:
         for name in MASKS:
             if name != "labelled" or "CRACK_PIPELINE_DATA" in os.environ:

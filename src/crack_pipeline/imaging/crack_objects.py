@@ -117,8 +117,8 @@ def find_cracks(crack: NDArray[np.bool_], *, least_pixels: int = 20) -> list[Cra
 
     Notes
     -----
-    Time and memory grow with the picture and with the pixels of the cracks: about 7 bytes per pixel of the picture. What
-    is wider than 256 px is measured at half the resolution, and its thin branches may be lost.
+    Time and memory grow with the picture and with the pixels of the cracks. What is wider than 256 px is measured at half
+    the resolution, and its thin branches may be lost.
 
     Examples
     --------
@@ -130,6 +130,8 @@ def find_cracks(crack: NDArray[np.bool_], *, least_pixels: int = 20) -> list[Cra
     """
     if crack.ndim != 2 or crack.dtype != np.bool_:
         raise ValueError(f"a crack is a bool array (H, W), got {crack.dtype} of shape {crack.shape}: compare the mask")
+    if not crack.any():
+        return []
     whole, squares = _without_holes(crack)
     labels, runs, boxes = _apart(whole, crack, least_pixels)
     del whole
@@ -157,14 +159,17 @@ def _without_holes(crack: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray
     inside = whole[_BORDER:-_BORDER, _BORDER:-_BORDER]
     number, holes, about, _ = cv2.connectedComponentsWithStats((~crack).view(np.uint8), connectivity=4)
     areas = about[:, cv2.CC_STAT_AREA].astype(np.int64)
+    left, top, width, height = about[:, :4].T
+    closed = (left > 0) & (top > 0) & (left + width < crack.shape[1]) & (top + height < crack.shape[0])
+    areas[~closed] = 0  # What reaches the end of the picture makes no ring.
     areas[0] = 0  # the crack
     _fill(inside, holes, (areas > 0) & (areas <= _HOLE))
     squares = _squared_distances(inside)
     small = np.zeros(number, np.bool_)
     for label in np.flatnonzero((areas > _HOLE) & (areas <= int(squares.max(initial=0)))).tolist():
         area, reach = int(areas[label]), int(np.sqrt(areas[label])) + 2
-        left, top, width, height = about[label, :4].tolist()
-        window = np.s_[max(0, top - reach) : top + height + reach, max(0, left - reach) : left + width + reach]
+        x, y, wide, tall = about[label, :4].tolist()
+        window = np.s_[max(0, y - reach) : y + tall + reach, max(0, x - reach) : x + wide + reach]
         enough = squares[window] >= area
         if enough.any():
             away = cv2.distanceTransform((~enough).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -182,9 +187,9 @@ def _fill(crack: NDArray[np.uint8], holes: NDArray[np.int32], which: NDArray[np.
 
 
 def _squared_distances(crack: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """Measure how far it is to what is not crack: beyond the picture nothing is known, and from _WIDEST on all is far."""
+    """Measure how far it is, up to _WIDEST, to what is not crack; what lies beyond the picture is unknown."""
     squares = np.zeros(crack.shape, np.uint16)
-    furthest = min(float(_WIDEST), max(crack.shape) / 2)
+    furthest = min(float(_WIDEST), max(1.0, max(crack.shape, default=0) / 2))
     for top in range(0, crack.shape[0], _TILE):
         for left in range(0, crack.shape[1], _TILE):
             core = np.s_[top : top + _TILE, left : left + _TILE]
@@ -312,8 +317,8 @@ def _rough_widths(squares: NDArray[np.uint16], y: NDArray[np.int64], x: NDArray[
         y[order].tolist(), x[order].tolist(), radii.tolist(), found[order].tolist(), strict=True
     ):
         cv2.circle(squares, (column, row), radius, value, cv2.FILLED)
-    widths: NDArray[np.float32] = 2 * np.sqrt(squares[y, x].astype(np.float32)) - 0.5
-    return np.maximum(widths, 1)
+    widths = 2 * np.sqrt(squares[y, x].astype(np.float32)) - 0.5
+    return np.maximum(widths, 1).astype(np.float32)
 
 
 def _spot(runs: NDArray[np.int32]) -> tuple[NDArray[np.float64], float]:
@@ -342,7 +347,8 @@ def _measured(
         counted = profiles.counted[every]
         widths = profiles.widths[every][counted]
         mean = float(np.average(widths, weights=lines.weights[every][counted]))
-        y, x = (lines.points[every][counted][widths.argmax()] - _BORDER).tolist()
+        widest = np.flatnonzero(widths >= widths.max() - 1e-6)
+        y, x = (lines.points[every][counted][widest[len(widest) // 2]] - _BORDER).tolist()
         box, mine = boxes[crack], runs[crack]
         found.append(Crack(box, _area(mine), branches, mean, float(widths.max()), (y, x), mine))
     return found

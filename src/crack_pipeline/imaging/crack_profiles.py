@@ -142,13 +142,13 @@ def measure(lines: Lines, free: NDArray[np.bool_], rough: _Floats, own: _Ints, p
         The cracks.
     """
     local = np.bincount(lines.line, rough, minlength=len(own)) / lines.lengths
-    lines = _smoothed(_trimmed(lines, free, rough), local)
-    lines = _to_the_ends(lines, free, own, picture)
-    widths = _filtered(_across(lines, local, own, picture), lines, 1 + 2 * (local / 2).astype(np.int64))
+    lines, rough = _trimmed(lines, free, rough)
+    lines, rough = _to_the_ends(_smoothed(lines, local), rough, free, own, picture)
+    widths = _filtered(_across(lines, local, rough, own, picture), lines, 1 + 2 * (local / 2).astype(np.int64))
     return Profiles(lines, widths, _counted(lines, free, local, own))
 
 
-def _trimmed(lines: Lines, free: NDArray[np.bool_], rough: _Floats) -> Lines:
+def _trimmed(lines: Lines, free: NDArray[np.bool_], rough: _Floats) -> tuple[Lines, _Floats]:
     """Leave out where a line bends into a corner of the crack's end."""
     position = np.arange(len(lines.points)) - lines.first[lines.line]
     cuts = []
@@ -159,7 +159,7 @@ def _trimmed(lines: Lines, free: NDArray[np.bool_], rough: _Floats) -> Lines:
     enough = left > np.maximum(2, np.maximum(*cuts))
     before, after = np.where(enough, cuts[0], 0), np.where(enough, cuts[1], 0)
     keep = (position >= before[lines.line]) & (position < (lines.lengths - after)[lines.line])
-    return Lines(lines.points[keep], lines.lengths - before - after)
+    return Lines(lines.points[keep], lines.lengths - before - after), rough[keep]
 
 
 def _smoothed(lines: Lines, local: _Floats) -> Lines:
@@ -218,7 +218,9 @@ def _by_line(
     return result
 
 
-def _to_the_ends(lines: Lines, free: NDArray[np.bool_], own: _Ints, picture: Picture) -> Lines:
+def _to_the_ends(
+    lines: Lines, rough: _Floats, free: NDArray[np.bool_], own: _Ints, picture: Picture
+) -> tuple[Lines, _Floats]:
     """Lengthen lines straight on to where the crack ends: thinning stops about half a width before."""
     back = np.minimum(_BACK, lines.lengths - 1)
     added: list[tuple[_Floats, _Floats, _Ints]] = []
@@ -251,10 +253,11 @@ def _to_the_ends(lines: Lines, free: NDArray[np.bool_], own: _Ints, picture: Pic
     ):
         which = line[where]
         longer.points[where] = ends[which] + reach[which] * (how_far[where] / number[which])[:, None]
-    return longer
+    nearest = lines.first[line] + np.clip(position, 0, lines.lengths[line] - 1)
+    return longer, rough[nearest]
 
 
-def _across(lines: Lines, local: _Floats, own: _Ints, picture: Picture) -> _Floats:
+def _across(lines: Lines, local: _Floats, rough: _Floats, own: _Ints, picture: Picture) -> _Floats:
     """Measure at right angles to lines how far the crack reaches on both sides, px."""
     line, number = lines.line, np.maximum(1, np.rint(local / 4)).astype(np.int64)
     here = np.arange(len(lines.points))
@@ -262,7 +265,7 @@ def _across(lines: Lines, local: _Floats, own: _Ints, picture: Picture) -> _Floa
     behind = np.maximum(here - number[line], lines.first[line])
     along = lines.points[ahead] - lines.points[behind]
     normal = along[:, ::-1] * (-1.0, 1.0) / np.maximum(np.hypot(*along.T), 1e-9)[:, None]
-    furthest = (_BESIDE * local + 2)[line]
+    furthest = _BESIDE * rough + 2
     mine = own[line]
     total = np.zeros(len(here))
     for side in (-_STEP, _STEP):
