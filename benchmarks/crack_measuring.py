@@ -6,7 +6,8 @@ The cracks are polygons of known width around lines of known length, anywhere be
 They are drawn at eight times the resolution; a pixel is in the mask if at least half of it is covered. Nothing of what
 measures is used for drawing. ``camera`` is the same through a lens (Gaussian blur of 1 px) with noise, cut off at half
 of the depth; at 1.5 px it makes a crack hardly deeper than that. The hostile masks have 12 megapixels, with
-``--panorama`` 200. ``CRACK_PIPELINE_DATA`` names the folder with ``deepcrack/test_lab``, whose masks then make one more photograph.
+``--panorama`` 200. ``CRACK_PIPELINE_DATA`` names the folder with ``deepcrack/test_lab``, whose masks then make one
+more photograph.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ def near(one, other, gap):
 def test_twice_as_large_a_crack_is_twice_as_long_and_wide(seed):
     mask = a_crack(seed)
     (one,), (other,) = find_cracks(mask), find_cracks(np.kron(mask, np.ones((2, 2), bool)))
-    assert other.length == pytest.approx(2 * one.length, rel=0.03, abs=3)
+    assert other.length == pytest.approx(2 * one.length, rel=0.04, abs=4)
     assert other.mean_width == pytest.approx(2 * one.mean_width, abs=0.5)
     assert other.area == 4 * one.area
 
@@ -243,8 +243,8 @@ def test_the_widest_place_is_where_it_is_wide():
     cv2.circle(mask.view(np.uint8), (180, 130), 8, 1, cv2.FILLED)
     (found,) = find_cracks(mask)
     assert found.widest == pytest.approx((130, 180), abs=2)
-    assert found.max_width == pytest.approx(17, abs=1)
-    assert found.mean_width == pytest.approx(5.8, abs=0.5)
+    assert found.max_width == pytest.approx(16, abs=1.1)
+    assert found.mean_width == pytest.approx(7.4, abs=0.3)
 
 
 def test_a_fork_is_not_the_widest_place():

@@ -117,8 +117,8 @@ def find_cracks(crack: NDArray[np.bool_], *, least_pixels: int = 20) -> list[Cra
 
     Notes
     -----
-    Time and memory grow with the picture and with the pixels of the cracks. What is wider than 256 px is measured at half
-    the resolution, and its thin branches may be lost.
+    Time and memory grow with the picture and with the pixels of the cracks. What is wider than 256 px is measured at
+    half the resolution, and its thin branches may be lost.
 
     Examples
     --------

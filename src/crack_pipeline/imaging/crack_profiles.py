@@ -23,7 +23,7 @@ _FINE = 8
 _STEP = 0.25
 """Between places that are looked at, px."""
 _BACK = 8
-"""Pixels of a line that give its direction at an end."""
+"""Pixels of a line that give its direction at an end, or as many as the crack is wide."""
 _BENT = 0.75
 """Widths from the end of a crack within which its line bends into a corner."""
 _BESIDE, _EDGE = 1.0, 0.5
@@ -143,7 +143,7 @@ def measure(lines: Lines, free: NDArray[np.bool_], rough: _Floats, own: _Ints, p
     """
     local = np.bincount(lines.line, rough, minlength=len(own)) / lines.lengths
     lines, rough = _trimmed(lines, free, rough)
-    lines, rough = _to_the_ends(_smoothed(lines, local), rough, free, own, picture)
+    lines, rough = _to_the_ends(_smoothed(lines, local), local, rough, free, own, picture)
     widths = _filtered(_across(lines, local, rough, own, picture), lines, 1 + 2 * (local / 2).astype(np.int64))
     return Profiles(lines, widths, _counted(lines, free, local, own))
 
@@ -219,10 +219,10 @@ def _by_line(
 
 
 def _to_the_ends(
-    lines: Lines, rough: _Floats, free: NDArray[np.bool_], own: _Ints, picture: Picture
+    lines: Lines, local: _Floats, rough: _Floats, free: NDArray[np.bool_], own: _Ints, picture: Picture
 ) -> tuple[Lines, _Floats]:
     """Lengthen lines straight on to where the crack ends: thinning stops about half a width before."""
-    back = np.minimum(_BACK, lines.lengths - 1)
+    back = np.minimum(np.maximum(_BACK, np.rint(local).astype(np.int64)), lines.lengths - 1)
     added: list[tuple[_Floats, _Floats, _Ints]] = []
     for end, (at, inwards) in enumerate(((lines.first, lines.first + back), (lines.last, lines.last - back))):
         start = lines.points[at]
