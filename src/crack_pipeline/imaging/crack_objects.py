@@ -18,8 +18,8 @@ _HOLE = 4
 """Pixels of a hole that is always filled."""
 _WIDEST = 128
 """Half width from which on a crack is measured at half the resolution, px."""
-_TILE = 2048
-"""Side of the squares in which distances are measured one at a time, px."""
+_TILE, _ROWS = 2048, 256
+"""Side of the squares in which distances are measured, and rows that are renumbered, one at a time, px."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,9 @@ def find_cracks(crack: NDArray[np.bool_], *, least_pixels: int = 20) -> list[Cra
         raise ValueError(f"a crack is a bool array (H, W), got {crack.dtype} of shape {crack.shape}: compare the mask")
     if not crack.any():
         return []
-    whole, squares = _without_holes(crack)
-    labels, runs, boxes = _apart(whole, crack, least_pixels)
-    del whole
+    labels, runs, boxes = _apart(_without_holes(crack), crack, least_pixels)
+    squares = _squared_distances(labels[_BORDER:-_BORDER, _BORDER:-_BORDER])
     wide = np.unique(labels[_BORDER:-_BORDER, _BORDER:-_BORDER][squares >= _WIDEST**2])
-    wide = wide[wide > 0]
     found = [_at_half_the_resolution(labels, int(label), boxes[label - 1], runs[label - 1]) for label in wide]
     lines, free, rough, own = _lines(labels, squares, runs, wide)
     del squares
@@ -145,48 +143,62 @@ def find_cracks(crack: NDArray[np.bool_], *, least_pixels: int = 20) -> list[Cra
     return sorted(found, key=lambda one: -one.length)
 
 
-def _without_holes(crack: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+def _without_holes(crack: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Fill holes narrower than half of the crack around them, which make rings of its line.
 
     Returns
     -------
     ndarray of uint8
         (H + 2 * _BORDER, W + 2 * _BORDER): 1 in the crack.
-    ndarray of uint16
-        (H, W): squares of the distances to what is not crack, px.
     """
-    whole = cv2.copyMakeBorder(crack.view(np.uint8), *(_BORDER,) * 4, cv2.BORDER_CONSTANT, value=0)
-    inside = whole[_BORDER:-_BORDER, _BORDER:-_BORDER]
-    number, holes, about, _ = cv2.connectedComponentsWithStats((~crack).view(np.uint8), connectivity=4)
+    _, holes, about, _ = cv2.connectedComponentsWithStats((~crack).view(np.uint8), connectivity=4)
     areas = about[:, cv2.CC_STAT_AREA].astype(np.int64)
     left, top, width, height = about[:, :4].T
+    # What reaches the end of the picture makes no ring.
     closed = (left > 0) & (top > 0) & (left + width < crack.shape[1]) & (top + height < crack.shape[0])
-    areas[~closed] = 0  # What reaches the end of the picture makes no ring.
-    areas[0] = 0  # the crack
-    _fill(inside, holes, (areas > 0) & (areas <= _HOLE))
+    closed &= areas <= _WIDEST**2
+    closed[0] = False  # the crack
+    holes = _renamed(holes, closed)
+    areas, about = areas[closed], about[closed]
+    whole = cv2.copyMakeBorder(crack.view(np.uint8), *(_BORDER,) * 4, cv2.BORDER_CONSTANT, value=0)
+    inside = whole[_BORDER:-_BORDER, _BORDER:-_BORDER]
+    small = areas <= _HOLE
+    _fill(inside, holes, small)
+    if small.all():
+        return whole
     squares = _squared_distances(inside)
-    small = np.zeros(number, np.bool_)
-    for label in np.flatnonzero((areas > _HOLE) & (areas <= int(squares.max(initial=0)))).tolist():
-        area, reach = int(areas[label]), int(np.sqrt(areas[label])) + 2
-        x, y, wide, tall = about[label, :4].tolist()
+    for hole in np.flatnonzero((areas > _HOLE) & (areas <= int(squares.max(initial=0)))).tolist():
+        area, reach = int(areas[hole]), int(np.sqrt(areas[hole])) + 2
+        x, y, wide, tall = about[hole, :4].tolist()
         window = np.s_[max(0, y - reach) : y + tall + reach, max(0, x - reach) : x + wide + reach]
         enough = squares[window] >= area
         if enough.any():
             away = cv2.distanceTransform((~enough).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            small[label] = away[holes[window] == label].min() < np.sqrt(area) + 1
-    if small.any():
-        _fill(inside, holes, small)
-        del holes
-        squares = _squared_distances(inside)
-    return whole, squares
+            small[hole] = away[holes[window] == hole + 1].min() < np.sqrt(area) + 1
+    small &= areas > _HOLE
+    _fill(inside, holes, small)
+    return whole
 
 
-def _fill(crack: NDArray[np.uint8], holes: NDArray[np.int32], which: NDArray[np.bool_]) -> None:
+def _renamed(labels: NDArray[np.int32], keep: NDArray[np.bool_]) -> NDArray[np.integer]:
+    """Give labels that are kept numbers from 1 on, others 0, in as few bytes as that takes."""
+    names = (np.cumsum(keep) * keep).astype(np.uint16 if keep.sum() < 2**16 else np.int32)
+    renamed = np.empty(labels.shape, names.dtype)
+    # Not at once: numpy makes indices of 8 bytes of them.
+    for top in range(0, len(labels), _ROWS):
+        renamed[top : top + _ROWS] = names[labels[top : top + _ROWS]]
+    return renamed
+
+
+def _fill(crack: NDArray[np.uint8], holes: NDArray[np.integer], which: NDArray[np.bool_]) -> None:
+    """Put the holes ``which`` (n,), numbered from 1, to the crack."""
     if which.any():
-        crack |= which.view(np.uint8)[holes]
+        names = np.concatenate([[False], which]).view(np.uint8)
+        for top in range(0, len(crack), _ROWS):
+            crack[top : top + _ROWS] |= names[holes[top : top + _ROWS]]
 
 
-def _squared_distances(crack: NDArray[np.uint8]) -> NDArray[np.uint16]:
+def _squared_distances(crack: NDArray[np.integer]) -> NDArray[np.uint16]:
     """Measure how far it is, up to _WIDEST, to what is not crack; what lies beyond the picture is unknown."""
     squares = np.zeros(crack.shape, np.uint16)
     furthest = min(float(_WIDEST), max(1.0, max(crack.shape, default=0) / 2))
@@ -196,7 +208,7 @@ def _squared_distances(crack: NDArray[np.uint8]) -> NDArray[np.uint16]:
             if crack[core].any():
                 above, before = min(top, _WIDEST), min(left, _WIDEST)
                 window = crack[top - above : top + _TILE + _WIDEST, left - before : left + _TILE + _WIDEST]
-                distance = cv2.distanceTransform(window, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+                distance = cv2.distanceTransform((window > 0).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
                 distance = np.minimum(distance[above : above + _TILE, before : before + _TILE], furthest)
                 squares[core] = np.rint(np.square(distance))
     return squares
@@ -206,13 +218,14 @@ def _apart(
     whole: NDArray[np.uint8], crack: NDArray[np.bool_], least_pixels: int
 ) -> tuple[NDArray[np.integer], list[NDArray[np.int32]], list[tuple[int, int, int, int]]]:
     """Tell cracks apart: labels from 1 in the shape of ``whole``, and runs and box of each."""
-    number, labels, about, _ = cv2.connectedComponentsWithStats(whole, connectivity=8)
+    number, every, about, _ = cv2.connectedComponentsWithStats(whole, connectivity=8)
+    del whole
     runs = _runs(crack)
-    which = labels[runs[:, 0] + _BORDER, runs[:, 1] + _BORDER]
+    which = every[runs[:, 0] + _BORDER, runs[:, 1] + _BORDER]
     areas = np.bincount(which, runs[:, 2] - runs[:, 1], minlength=number)
     keep = areas >= max(1, least_pixels)
-    renamed = (np.cumsum(keep) * keep).astype(np.uint16 if keep.sum() < 2**16 else np.int32)
-    labels, which = renamed[labels], renamed[which]
+    labels = _renamed(every, keep)
+    which = labels[runs[:, 0] + _BORDER, runs[:, 1] + _BORDER]
     order = np.argsort(which, kind="stable")[(which == 0).sum() :]
     ends = np.cumsum(np.bincount(which[order], minlength=1)[1:])
     boxes = about[keep][:, [cv2.CC_STAT_TOP, cv2.CC_STAT_LEFT, cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH]]
