@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from typing import Literal
@@ -204,12 +204,11 @@ class Inspection:
     failed: Sequence[tuple[str, str]] = ()
     severity_source: str = ""
     severity_width: Literal["max_width", "mean_width"] = "max_width"
-    severity_names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.made.tzinfo is None:
             raise ValueError(f"{self.made} has no time zone")
-        names = tuple(known.name for known in self.severities)
+        names = self.severity_names
         if len({*names, NONE, UNKNOWN}) < len(names) + 2:
             raise ValueError(f"the names of classes must differ, also from {NONE} and {UNKNOWN}: {', '.join(names)}")
         for known in self.severities:
@@ -221,4 +220,8 @@ class Inspection:
                     f"classes go from mild to severe: {worse.name} begins at {worse.from_mm:g} mm and must begin above "
                     f"{milder.name}, {milder.from_mm:g} mm"
                 )
-        object.__setattr__(self, "severity_names", names)
+
+    @property
+    def severity_names(self) -> tuple[str, ...]:
+        """From mild to severe."""
+        return tuple(known.name for known in self.severities)
