@@ -230,6 +230,17 @@ def test_a_photograph_is_opened_and_left(report):
     assert not report.one("#picture").get_attribute("src")  # only what is looked at is decoded
 
 
+def test_a_photograph_that_is_not_there_yet_opens_when_it_is(report):
+    report.open()
+    report.run("Object.defineProperty(document, 'readyState', { value: 'loading', configurable: true })")
+    report.click("#photographs-table tbody tr:nth-child(1) a")
+    report.wait(lambda: report.one("#loading").is_displayed())
+    assert report.one("#overview").is_displayed()
+    report.run("delete document.readyState; document.dispatchEvent(new Event('DOMContentLoaded'))")
+    assert report.heading() == "Photograph 1: deck/one.jpg" and report.grey() == 40
+    assert not report.one("#loading").is_displayed()
+
+
 def test_views_are_switched_by_mouse_and_keys(report):
     report.open("#photo=1")
     greys = {"photograph": report.grey()}

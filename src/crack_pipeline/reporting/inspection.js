@@ -693,6 +693,11 @@
 
   function route() {
     const { photograph, view, crack } = readFragment();
+    // Pictures come after this script, so that tables can be read while they are still being loaded.
+    if (photograph && document.readyState === "loading") {
+      byId("loading").hidden = false;
+      return;
+    }
     if (!photograph) {
       leavePhotograph();
       return;
@@ -828,7 +833,8 @@
   addEventListener("beforeprint", preparePaper);
   addEventListener("afterprint", clearPaper);
   addEventListener("hashchange", route);
-  // Pictures come after this script, so that tables can be read while they are still being loaded.
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", route);
-  else route();
+  document.addEventListener("DOMContentLoaded", () => {
+    byId("loading").hidden = true;
+    route();
+  });
 })();
