@@ -1,6 +1,7 @@
 """Kedro datasets: the only code that touches files."""
 
 from crack_pipeline.datasets.announced import AnnouncedCSVDataset
+from crack_pipeline.datasets.embeddings import EmbeddingsDataset
 from crack_pipeline.datasets.figure_folder import FigureFolderDataset
 from crack_pipeline.datasets.folder import FolderDataset
 from crack_pipeline.datasets.image_stack import ImageStackDataset
@@ -13,6 +14,7 @@ from crack_pipeline.datasets.record_folder import RecordFolderDataset
 from crack_pipeline.datasets.rendered_folder import RenderedFolderDataset
 from crack_pipeline.datasets.repaired_folder import RepairedFolderDataset
 from crack_pipeline.datasets.safetensors import SafetensorsDataset
+from crack_pipeline.datasets.segment_anything import SegmentAnythingDataset
 from crack_pipeline.datasets.segmentation_folder import SegmentationFolderDataset
 from crack_pipeline.datasets.study import StudiesDataset
 from crack_pipeline.datasets.text_parts import TextPartsDataset
@@ -20,6 +22,7 @@ from crack_pipeline.datasets.trial_runs import TrialRunsDataset
 
 __all__ = [
     "AnnouncedCSVDataset",
+    "EmbeddingsDataset",
     "FigureFolderDataset",
     "FolderDataset",
     "ImageStackDataset",
@@ -32,6 +35,7 @@ __all__ = [
     "RenderedFolderDataset",
     "RepairedFolderDataset",
     "SafetensorsDataset",
+    "SegmentAnythingDataset",
     "SegmentationFolderDataset",
     "StudiesDataset",
     "TextPartsDataset",
