@@ -92,7 +92,7 @@ def test_a_single_sound_pixel_fills_the_picture():
 def test_tiles_leave_no_seam(monkeypatch):
     picture, crack = wall(3, shape=(150, 170)), line((150, 170), width=7)
     whole = inpaint(picture, crack, Inpainting())
-    monkeypatch.setattr("crack_pipeline.imaging.inpainting._TILES", (40,))
+    monkeypatch.setattr("crack_pipeline.imaging.inpainting._WIDTHS", (40,))
     difference = inpaint(picture, crack, Inpainting()).astype(int) - whole
     assert np.abs(difference).max() <= 3
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -17,8 +18,8 @@ from crack_pipeline.imaging.texture_filling import fill_texture
 Method = Literal["median", "telea", "navier_stokes", "biharmonic", "texture"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
-_TILES = 32, 64, 128
-"""Sides of the squares that medians are taken in at a time, px: whichever have the least to look at."""
+_WIDTHS = 16, 32, 64, 128
+"""Of the strips that medians are taken in, px: whichever have the least to look at."""
 _MARCHED, _EQUATIONS = 512, 128
 """Sides of the squares that are filled at a time, px."""
 _OFF_BY = 0.05
@@ -130,47 +131,72 @@ def _in_windows(photograph: NDArray[np.uint8], unknown: NDArray[np.bool_], how: 
     return filled
 
 
+class _Strip(NamedTuple):
+    """A part of a photograph, as wide as others."""
+
+    top: int
+    bottom: int
+    left: int
+
+
 def _median(photograph: NDArray[np.uint8], unknown: NDArray[np.bool_], window: int) -> NDArray[np.uint8]:
     """Fill from the edge inwards: what has too little that is sound around it waits for the next round."""
     filled, left = photograph.copy(), unknown.copy()
     reach, least, number = window // 2, window, int(np.count_nonzero(unknown))
     while number:
         # What lies beyond the photograph is unknown, too.
-        ends = reach, reach + _TILES[-1], reach, reach + _TILES[-1]
+        ends = reach, reach, reach, reach + _WIDTHS[-1]
         known = cv2.copyMakeBorder(filled, *ends, cv2.BORDER_CONSTANT, value=0)
         missing = cv2.copyMakeBorder(left.view(np.uint8), *ends, cv2.BORDER_CONSTANT, value=1)
-        side, all_corners = _squares(left, reach)
-        each = max(1, _AT_ONCE // ((side + 2 * reach) ** 2 * (known.size // missing.size)))
-        for start in range(0, len(all_corners), each):
-            corners = all_corners[start : start + each]
-            surfaces, holes = (_cut(padded, corners, side + 2 * reach) for padded in (known, missing))
-            inside = (np.array(left.shape) - corners)[..., None] > np.arange(side)
-            wanted = holes[:, reach:-reach, reach:-reach].view(np.bool_) & inside[:, 0, :, None] & inside[:, 1, None, :]
-            (square, row, column), values = _medians(surfaces, holes, wanted, window, least)
-            at = corners[square, 0] + row, corners[square, 1] + column
-            filled[at], left[at] = values, False
+        width, strips = _strips(left, reach)
+        for some in _groups(strips, _AT_ONCE // ((width + 2 * reach) * (known.size // missing.size)), reach):
+            # All are looked at as one tall picture, since to call OpenCV for each takes as long again.
+            boxes = [np.s_[top : bottom + 2 * reach, side : side + width + 2 * reach] for top, bottom, side in some]
+            picture, holes = (np.concatenate([padded[box] for box in boxes]) for padded in (known, missing))
+            rows = np.concatenate([np.arange(strip.top - reach, strip.bottom + reach) for strip in some])
+            sides = np.repeat([strip.left for strip in some], [strip.bottom - strip.top + 2 * reach for strip in some])
+            wanted = np.zeros(holes.shape, np.bool_)
+            start = 0
+            for top, bottom, side in some:
+                inner = left[top:bottom, side : side + width]
+                wanted[start + reach : start + reach + bottom - top, reach : reach + inner.shape[1]] = inner
+                start += bottom - top + 2 * reach
+            at, values = _medians(picture, holes, wanted, window, least)
+            places = rows[at[0]], sides[at[0]] + at[1] - reach
+            filled[places], left[places] = values, False
         before, number = number, int(np.count_nonzero(left))
         if number == before:
             least = 1
     return filled
 
 
-def _squares(left: NDArray[np.bool_], reach: int) -> tuple[int, NDArray[np.int64]]:
-    """Give the side and the upper left corners, (n, 2), of squares that hold all that is left."""
-    found = []
-    for side in _TILES:
-        height, width = (-(-length // side) for length in left.shape)
-        marked = np.zeros((height * side, width * side), np.bool_)
-        marked[: left.shape[0], : left.shape[1]] = left
-        found.append((side, side * np.argwhere(marked.reshape(height, side, width, side).any(axis=(1, 3)))))
-    return min(found, key=lambda squares: len(squares[1]) * (squares[0] + 2 * reach) ** 2)
+def _strips(left: NDArray[np.bool_], reach: int) -> tuple[int, list[_Strip]]:
+    """Give the width, px, and the place of strips that hold all that is left and little else."""
+    found: list[tuple[int, list[_Strip]]] = []
+    for width in _WIDTHS:
+        sides = np.arange(0, left.shape[1], width)
+        strips = []
+        for side, marked in zip(sides.tolist(), np.logical_or.reduceat(left, sides, axis=1).T, strict=True):
+            rows = np.flatnonzero(marked)
+            # Two whose surroundings overlap are better one.
+            runs = np.split(rows, np.flatnonzero(np.diff(rows) > 2 * reach) + 1) if len(rows) else []
+            strips += [_Strip(int(run[0]), int(run[-1]) + 1, side) for run in runs]
+        found.append((width, strips))
+    return min(found, key=lambda some: (some[0] + 2 * reach) * sum(s.bottom - s.top + 2 * reach for s in some[1]))
 
 
-def _cut(picture: NDArray[np.uint8], corners: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    squares = np.empty((len(corners), size, size, *picture.shape[2:]), np.uint8)
-    for square, (y, x) in zip(squares, corners.tolist(), strict=True):
-        square[...] = picture[y : y + size, x : x + size]
-    return squares
+def _groups(strips: list[_Strip], most: int, reach: int) -> Iterator[list[_Strip]]:
+    """Group strips, with no more than some rows in a group of several."""
+    group: list[_Strip] = []
+    rows = 0
+    for strip in strips:
+        more = strip.bottom - strip.top + 2 * reach
+        if group and rows + more > most:
+            yield group
+            group, rows = [], 0
+        group.append(strip)
+        rows += more
+    yield group
 
 
 def _medians(
@@ -183,17 +209,17 @@ def _medians(
     """Give the medians around the wanted pixels that have enough sound ones around them, and where these are.
 
     Half of the missing pixels are made black and half white: the median of all is then that of the sound ones, and can
-    be taken of whole squares at once (S. Perreault and P. Hébert, IEEE Transactions on Image Processing 16(9), 2007).
-    Where the halves differ too much in a window, it is taken of its sound pixels alone.
+    be taken of the whole picture at once (S. Perreault and P. Hébert, IEEE Transactions on Image Processing 16(9),
+    2007). Where the halves differ too much in a window, it is taken of its sound pixels alone.
 
     Parameters
     ----------
     known
-        (n, S, S) or (n, S, S, C): squares.
+        (H, W) or (H, W, C).
     missing
-        (n, S, S): 1 where they are not known.
+        (H, W): 1 where it is not known.
     wanted
-        (n, S - window + 1, S - window + 1): what is to be filled in their middles.
+        (H, W): what is to be filled, nothing of it so near an edge that a window would not fit.
     window
         Side of the surroundings, px.
     least
@@ -202,51 +228,48 @@ def _medians(
     Returns
     -------
     tuple of ndarray
-        Square, row and column in its middle of each, (m,).
+        Rows and columns, (n,).
     ndarray of uint8
-        (m,) or (m, C).
+        (n,) or (n, C).
     """
-    number, size = missing.shape[:2]
-    # One tall grey picture: to call OpenCV for each square, and for colours at once, takes up to twice as long.
-    tall = number * size, size
-    places = np.flatnonzero(missing)
+    begin = np.random.default_rng(0).integers(2, size=len(missing), dtype=np.uint8)[:, None]
     # In turn along each row, which begins with either: then the halves differ little in any window.
-    begin = np.random.default_rng(0).integers(2, size=tall[0])[places // size]
-    white = (np.arange(len(places)) + begin) & 1
-    signs = np.zeros((missing.size, 2), np.float32)
-    signs[:, 0] = 1
-    signs[places] = np.stack([np.zeros(len(places)), 2 * white - 1], axis=1)
-    sums = cv2.boxFilter(signs.reshape(*tall, 2), -1, (window, window), normalize=False)
-    reach = window // 2
-    middle = slice(None), slice(reach, size - reach), slice(reach, size - reach)
-    sound, surplus = np.moveaxis(np.rint(sums).astype(np.int64).reshape(number, size, size, 2)[middle], -1, 0)
-    at = np.nonzero(wanted & (sound >= least))
-    enough = sound[at]
-    colours = known.reshape(missing.size, -1)
-    values = np.empty((len(enough), colours.shape[1]), np.uint8)
-    for colour, column in zip(colours.T, values.T, strict=True):
-        balanced = colour.copy()
-        balanced[places] = 255 * white
-        column[...] = cv2.medianBlur(balanced.reshape(tall), window).reshape(missing.shape)[middle][at]
-    uneven = np.flatnonzero(np.abs(surplus[at]) > 2 * _OFF_BY * enough)
-    each = max(1, _AT_ONCE // (window**2 * colours.shape[1]))
+    white = missing & (np.cumsum(missing, axis=1, dtype=np.uint8) ^ begin)
+    holes, whites = (
+        cv2.boxFilter(one, cv2.CV_16U, (window, window), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        for one in (missing, white)
+    )
+    at = np.nonzero(wanted & (holes <= window**2 - least))
+    unknown = holes[at].astype(np.int64)
+    enough = window**2 - unknown
+    white *= np.uint8(255)
+    # Colour by colour, which takes less time than all at once.
+    planes = cv2.split(known)
+    values = np.empty((len(enough), len(planes)), np.uint8)
+    for plane, column in zip(planes, values.T, strict=True):
+        column[...] = cv2.medianBlur(cv2.copyTo(white, missing, plane), window)[at]
+    uneven = np.flatnonzero(np.abs(2 * whites[at].astype(np.int64) - unknown) > 2 * _OFF_BY * enough)
+    each = max(1, _AT_ONCE // (window**2 * len(planes)))
     for start in range(0, len(uneven), each):
         part = uneven[start : start + each]
-        values[part] = _of_sound_alone(known, missing, tuple(axis[part] for axis in at), enough[part], window)
-    return at, values.reshape(-1, *known.shape[3:])
+        values[part] = _of_sound_alone(known, missing, at[0][part], at[1][part], enough[part], window)
+    return at, values.reshape(-1, *known.shape[2:])
 
 
 def _of_sound_alone(
     known: NDArray[np.uint8],
     missing: NDArray[np.uint8],
-    places: tuple[NDArray[np.int64], ...],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
     sound: NDArray[np.int64],
     window: int,
 ) -> NDArray[np.uint8]:
-    """Give the medians of the sound pixels in the windows that begin at some places of squares: (m, C)."""
-    number = len(sound)
-    whole = np.where(missing.astype(np.bool_)[(...,) + (None,) * (known.ndim - 3)], np.uint8(255), known)
-    values = sliding_window_view(whole, (window, window), axis=(1, 2))[places].reshape(number, -1, window * window)
+    """Give the medians of the sound pixels in the windows around some pixels: (n, C)."""
+    places = rows - window // 2, columns - window // 2
+    values, holes = (
+        sliding_window_view(picture, (window, window), axis=(0, 1))[places].reshape(len(sound), -1, window**2)
+        for picture in (known, missing)
+    )
     # The missing ones are among the highest, and the middle of the sound ones is where it would be without them.
-    levels: NDArray[np.uint8] = np.sort(values, axis=-1)[np.arange(number), :, (sound - 1) // 2]
-    return levels
+    ordered = np.sort(np.where(holes == 1, np.uint8(255), values), axis=-1)
+    return np.asarray(ordered[np.arange(len(sound)), :, (sound - 1) // 2])

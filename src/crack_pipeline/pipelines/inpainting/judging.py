@@ -37,8 +37,6 @@ _OF_ONE, _SCANNED = 2, 4
 """Most squares of one photograph, and how many photographs are opened for each one that is needed."""
 _CLEAR = 8
 """Least distance of a sound square from any crack, px."""
-_NEAR = 6
-"""How far from what was filled a crack still counts as there, px."""
 
 FILLS = ("square", "method", "psnr", "ssim", "grain", "seconds", "pixels")
 ALARMS = ("image_id", "path", "method", "segmenter", "segmenter_there", "detector")
@@ -168,11 +166,10 @@ def look_again(
             continue
         seen += 1
         pictures = _repaired(marked, fill, judging.methods)
-        near = widen(where, _NEAR)
         found = [marker.segmenter.find(picture) if marker.segmenter else None for picture in pictures.values()]
         scores = detector.above(list(pictures.values())) if detector else [None] * len(pictures)
         for method, crack, score in zip(pictures, found, scores, strict=True):
-            counts = (int(crack.sum()), int((crack & near).sum())) if crack is not None else (None, None)
+            counts = (int(crack.sum()), int((crack & where).sum())) if crack is not None else (None, None)
             rows.append((marked.photo_id, photographs["path"].iloc[row], method, *counts, score))
     return pd.DataFrame(rows, columns=list(ALARMS))
 
@@ -187,7 +184,8 @@ def measure(
     dict
         ``methods``: of each ``psnr``, ``ssim``, ``grain`` (means over the squares; of the grain the median),
         ``seconds_per_megapixel``, and, of the photographs that alarmed before, the share that still does:
-        ``segmenter``, ``segmenter_there`` (where it was filled), ``detector``; None where it is not known.
+        ``segmenter``, ``segmenter_there`` (where it was filled), ``detector``; ``segmenter_left``: of the crack pixels
+        that it found there, the share that it still finds. None where it is not known.
         ``squares``; ``alarmed``: photographs that did before, by who looks; ``repaired``: ``photographs``, ``cracked``,
         ``crack_pixels`` and ``seconds``.
     """
@@ -207,6 +205,7 @@ def measure(
         entry["seconds_per_megapixel"] = _number(1e6 * own["seconds"].sum() / own["pixels"].sum()) if len(own) else None
         for name, paths in before.items():
             entry[name] = _number(after.loc[after["path"].isin(paths), name].mean())
+        entry["segmenter_left"] = _left(alarms, method)
         methods[method] = entry
     cracked = predictions_repaired["crack_pixels"] > 0
     return {
@@ -289,6 +288,13 @@ def _sound_squares(marked: Marked, size: int, rng: np.random.Generator) -> list[
     corners = corners[tiling.count(marked.crack, corners, size, _CLEAR) == 0]
     chosen = rng.permutation(len(corners))[:_OF_ONE]
     return [marked.pixels[y : y + size, x : x + size].copy() for y, x in corners[chosen].tolist()]
+
+
+def _left(alarms: pd.DataFrame, method: str) -> float | None:
+    """Give the share of the crack pixels that were found where something was filled, and still are."""
+    found = alarms.assign(pixels=pd.to_numeric(alarms["segmenter_there"])).groupby("method")["pixels"].sum(min_count=1)
+    before = found.get("none")
+    return _number(found[method] / before) if before else None
 
 
 def _number(value: Any) -> float | None:

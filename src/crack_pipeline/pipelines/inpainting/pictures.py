@@ -52,7 +52,8 @@ def summarise(
     alarmed = metrics["alarmed"]
     lines.append(
         f"segmenter, segmenter_there, detector: share of the {alarmed['segmenter']:,}, {alarmed['segmenter_there']:,} "
-        f"and {alarmed['detector']:,} photographs that alarmed before and still do (there: where it was filled)"
+        f"and {alarmed['detector']:,} photographs that alarmed before and still do (there: where it was filled); "
+        "segmenter_left: share of the crack pixels found there that still are"
     )
     return "\n".join(lines)
 
