@@ -6,6 +6,7 @@ from crack_pipeline.pipelines import (
     anomaly,
     ingestion,
     inpainting,
+    inspection,
     label_free,
     label_noise,
     sample,
@@ -42,5 +43,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "weak_segmentation": weak_segmentation.create_pipeline(),
         "weak_segmentation_predict": weak_segmentation.create_predict_pipeline(),
         "weak_segmentation_evaluate": weak_segmentation.create_evaluate_pipeline(),
+        "inspection": inspection.create_pipeline(),
         "label_noise": label_noise.create_pipeline(),
     }
