@@ -59,9 +59,28 @@ def kedro(surroundings: dict[str, str]) -> RunKedro:
 
 
 @pytest.fixture(scope="session")
-def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+def database(tmp_path_factory: pytest.TempPathFactory, surroundings: dict[str, str]) -> Path:
+    """An empty tracking database, to copy: MLflow takes seconds to make its tables."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        chosen = surroundings | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+        done = run_module("mlflow", "experiments", "search", folder=folder, surroundings=chosen, seconds=_SECONDS)
+        assert done.returncode == 0, f"mlflow:\n{done.stdout[-4000:]}"
+
+    return _once(tmp_path_factory, "database", make) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def make_project(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Callable[[], Path]:
     """Make one more copy of the project with an empty data tree, for a test that changes what it runs in."""
-    return lambda: _copy_project(tmp_path_factory.mktemp("project"))
+
+    def make() -> Path:
+        project = _copy_project(tmp_path_factory.mktemp("project"))
+        shutil.copy(database, project / "mlflow.db")
+        return project
+
+    return make
 
 
 @pytest.fixture(scope="session")
