@@ -134,13 +134,22 @@ def find_cracks(crack: NDArray[np.bool_], *, least_pixels: int = 20) -> list[Cra
         return []
     labels, runs, boxes = _apart(_without_holes(crack), crack, least_pixels)
     squares = _squared_distances(labels[_BORDER:-_BORDER, _BORDER:-_BORDER])
-    wide = np.unique(labels[_BORDER:-_BORDER, _BORDER:-_BORDER][squares >= _WIDEST**2])
+    wide = _too_wide(labels[_BORDER:-_BORDER, _BORDER:-_BORDER], squares, len(runs))
     found = [_at_half_the_resolution(labels, int(label), boxes[label - 1], runs[label - 1]) for label in wide]
     lines, free, rough, own = _lines(labels, squares, runs, wide)
     del squares
     if len(own):
         found += _measured(measure(lines, free, rough, own, Picture(labels)), own, boxes, runs)
     return sorted(found, key=lambda one: -one.length)
+
+
+def _too_wide(labels: NDArray[np.integer], squares: NDArray[np.uint16], number: int) -> NDArray[np.int64]:
+    found = np.zeros(number + 1, np.bool_)
+    for top in range(0, len(labels), _ROWS):
+        rows = np.s_[top : top + _ROWS]
+        found[labels[rows][squares[rows] >= _WIDEST**2]] = True
+    found[0] = False
+    return np.flatnonzero(found)
 
 
 def _without_holes(crack: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -257,7 +266,8 @@ def _at_half_the_resolution(
     mine = labels[top + _BORDER : bottom + _BORDER, left + _BORDER : right + _BORDER] == label
     odd = (0, mine.shape[0] % 2, 0, mine.shape[1] % 2)
     mine = cv2.copyMakeBorder(mine.view(np.uint8), *odd, cv2.BORDER_REPLICATE)
-    share = mine.reshape(mine.shape[0] // 2, 2, mine.shape[1] // 2, 2).sum(axis=(1, 3), dtype=np.uint8)
+    share = mine[::2, ::2] + mine[1::2, ::2] + mine[::2, 1::2] + mine[1::2, 1::2]
+    del mine
     pieces = find_cracks(share >= 2, least_pixels=1)
     corner = np.array([top + 0.5, left + 0.5])
     branches = tuple(
@@ -274,7 +284,7 @@ def _area(runs: NDArray[np.int32]) -> int:
 
 
 def _lines(
-    labels: NDArray[np.integer], squares: NDArray[np.uint16], runs: list[NDArray[np.int32]], wide: NDArray[np.integer]
+    labels: NDArray[np.integer], squares: NDArray[np.uint16], runs: list[NDArray[np.int32]], wide: NDArray[np.int64]
 ) -> tuple[Lines, NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]:
     """Give the lines of all cracks but those that are too wide, crack by crack.
 
@@ -289,10 +299,11 @@ def _lines(
     ndarray of int64
         (n,): the crack of each line.
     """
-    taken = labels > 0
-    if len(wide):
-        taken &= ~np.isin(labels, wide)
-    places, stride = thin(taken.view(np.uint8)), labels.shape[1]
+    taken, thinned = np.zeros(labels.shape, np.uint8), np.ones(len(runs) + 1, np.uint8)
+    thinned[0], thinned[wide] = 0, 0
+    for top in range(0, len(labels), _ROWS):
+        taken[top : top + _ROWS] = thinned[labels[top : top + _ROWS]]
+    places, stride = thin(taken), labels.shape[1]
     del taken
     y, x = np.divmod(places, stride)
     widths = _rough_widths(squares, y - _BORDER, x - _BORDER)
