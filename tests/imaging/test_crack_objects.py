@@ -31,7 +31,7 @@ def drawn(*lines, width=5):
     return mask.astype(bool)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     angle=st.floats(0, np.pi),
     width=st.floats(1.6, 30),
@@ -124,7 +124,7 @@ def test_any_spot_has_a_size(spot):
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_any_mask_is_measured(seed):
     rng = np.random.default_rng(seed)
     noise = cv2.GaussianBlur(rng.normal(size=(48, 64)).astype(np.float32), (0, 0), float(rng.uniform(0.5, 4)))
@@ -169,7 +169,7 @@ def same(some, others, **moved):
         np.testing.assert_allclose(real, expected, atol=1e-4)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 70), st.integers(1, 70))
 def test_moved_by_whole_pixels_a_crack_is_the_same(seed, down, right):
     mask = np.pad(a_crack(seed), 1)
@@ -177,7 +177,7 @@ def test_moved_by_whole_pixels_a_crack_is_the_same(seed, down, right):
     same(find_cracks(moved), find_cracks(mask), down=down, right=right)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["quarter", "half", "mirrored", "transposed"]))
 def test_turned_or_mirrored_a_crack_is_as_long_and_wide(seed, how):
     mask = a_crack(seed)
@@ -189,7 +189,7 @@ def test_turned_or_mirrored_a_crack_is_as_long_and_wide(seed, how):
     assert (other.area, len(other.branches)) == (one.area, len(one.branches))
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(1, 4))
 def test_beside_another_a_crack_is_measured_as_alone(seed, other, gap):
     left, right = np.zeros((160, 340), bool), np.zeros((160, 340), bool)
@@ -212,7 +212,7 @@ def near(one, other, gap):
     return (cv2.dilate(one.astype(np.uint8), np.ones((2 * gap + 1,) * 2, np.uint8)).astype(bool) & other).any()
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.integers(0, 2**32 - 1))
 def test_twice_as_large_a_crack_is_twice_as_long_and_wide(seed):
     mask = a_crack(seed)
@@ -222,7 +222,7 @@ def test_twice_as_large_a_crack_is_twice_as_long_and_wide(seed):
     assert other.area == 4 * one.area
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1))
 def test_the_pixels_of_all_cracks_are_the_mask(seed):
     rng = np.random.default_rng(seed)

@@ -37,7 +37,7 @@ def decoded(rle):
     return flat.reshape(width, height).T.astype(bool)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 90), st.integers(1, 90))
 def test_cracks_together_are_the_mask_exactly(seed, height, width):
     mask = a_mask(seed, height, width)

@@ -7,7 +7,7 @@ from skimage.morphology import thin as thinned_whole
 from crack_pipeline.imaging.crack_thinning import thin
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_the_line_is_that_of_going_through_the_whole_picture(seed):
     rng = np.random.default_rng(seed)
