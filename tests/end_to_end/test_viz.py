@@ -19,6 +19,7 @@ SEGMENTATION = ("segmentation", "segmentation_predict", "segmentation_evaluate",
 LABEL_FREE = ("label_free", "label_free_predict", "label_free_evaluate")
 WEAK = ("weak_segmentation", "weak_segmentation_predict", "weak_segmentation_evaluate", "label_noise")
 SYNTHESIS = ("synthesis", "synthesis_simulated", "synthesis_gain")
+STRUCTURES = ("inspection", "inpainting")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ATTEMPTS = 3
 FLAGS = (
@@ -100,7 +101,7 @@ def test_every_stored_dataset_has_a_layer_and_layers_are_drawn(graph):
 
 @pytest.mark.parametrize(
     "pipeline",
-    ["anomaly_predict", "anomaly_evaluate", "ingestion", "sample", *SEGMENTATION, *LABEL_FREE, *WEAK, *SYNTHESIS],
+    ["anomaly_predict", "anomaly_evaluate", "ingestion", "sample", *SEGMENTATION, *LABEL_FREE, *WEAK, *SYNTHESIS, *STRUCTURES],
 )
 def test_layers_of_the_other_pipelines_have_no_cycle(build, pipeline):
     assert json.loads((build / "api/pipelines" / pipeline).read_text())["layers"]
