@@ -38,6 +38,7 @@ def crack(crack_id: str, width: float = 4.0, scale: float | None = 0.1, **change
         "max_width": width,
         "area": 100.0 * width,
         "orientation": 0.0,
+        "probability": 0.9,
         "branches": 1,
         "paths": (path,),
         "box": (20.0, y, 200.0, 6.0),

@@ -101,7 +101,17 @@ def test_every_stored_dataset_has_a_layer_and_layers_are_drawn(graph):
 
 @pytest.mark.parametrize(
     "pipeline",
-    ["anomaly_predict", "anomaly_evaluate", "ingestion", "sample", *SEGMENTATION, *LABEL_FREE, *WEAK, *SYNTHESIS, *STRUCTURES],
+    [
+        "anomaly_predict",
+        "anomaly_evaluate",
+        "ingestion",
+        "sample",
+        *SEGMENTATION,
+        *LABEL_FREE,
+        *WEAK,
+        *SYNTHESIS,
+        *STRUCTURES,
+    ],
 )
 def test_layers_of_the_other_pipelines_have_no_cycle(build, pipeline):
     assert json.loads((build / "api/pipelines" / pipeline).read_text())["layers"]

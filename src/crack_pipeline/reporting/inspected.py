@@ -73,6 +73,8 @@ class CrackLine:
         Centrelines, (n, 2), x and y in px of the photograph at full size; whole numbers are the middle of a pixel.
     box
         x, y, width and height of what surrounds it, px.
+    probability
+        How sure the network is of it, 0 to 1.
     """
 
     crack_id: str
@@ -89,9 +91,18 @@ class CrackLine:
     area_mm2: float | None
     paths: tuple[NDArray[np.float64], ...]
     box: tuple[float, float, float, float]
+    probability: float
 
     def __post_init__(self) -> None:
-        numbers = [self.length, self.mean_width, self.max_width, self.area, self.orientation, *self.box]
+        numbers = [
+            self.length,
+            self.mean_width,
+            self.max_width,
+            self.area,
+            self.orientation,
+            *self.box,
+            self.probability,
+        ]
         metric = [value for value in self._metric if value is not None]
         if not np.isfinite(numbers + metric).all() or not all(np.isfinite(path).all() for path in self.paths):
             raise ValueError(f"crack {self.crack_id} has a measure or a place that is no finite number")

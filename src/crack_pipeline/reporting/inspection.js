@@ -50,8 +50,20 @@
   const severities = new Map(data.severities.map((known, rank) => [known.name, { ...known, rank }]));
   const photographs = data.photographs.map((known, place) => ({ ...known, number: place + 1 }));
   const cracks = data.cracks.map((row) => {
-    const [place, id, severity, length, meanWidth, maxWidth, area, orientation, branches, unit] = row;
-    return { photograph: photographs[place], id, severity, length, meanWidth, maxWidth, area, orientation, branches, unit };
+    const [place, id, severity, length, meanWidth, maxWidth, area, orientation, branches, unit, probability] = row;
+    return {
+      photograph: photographs[place],
+      id,
+      severity,
+      length,
+      meanWidth,
+      maxWidth,
+      area,
+      orientation,
+      branches,
+      unit,
+      probability,
+    };
   });
 
   const rankOf = (name) => (severities.has(name) ? severities.get(name).rank : -1);
@@ -251,6 +263,7 @@
     measured("Max. width", "maxWidth"),
     measured("Mean width", "meanWidth"),
     measured("Length", "length"),
+    { label: "Probability", kind: "number", largeFirst: true, value: (row) => row.probability, cell: (row) => row.probability.toFixed(2) },
   ];
   const crackShape = [
     measured("Area", "area", true),

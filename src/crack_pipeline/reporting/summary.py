@@ -124,6 +124,7 @@ def _crack_row(crack: CrackLine, place: int) -> list[Any]:
         round(crack.orientation, 1),
         crack.branches,
         crack.unit,
+        round(crack.probability, 3),
     ]
 
 

@@ -70,8 +70,8 @@ def write_report(
         _page(inspected, row, mine.get(row["path"], cracks.iloc[:0]), shown=place < report.pages)
         for place, row in enumerate(photographs_table.to_dict("records"))
     ]
-    classes = tuple(SeverityClass(of.name, of.from_mm, of.colour, of.meaning) for of in severity.classes)
-    settings = _settings(segmenter, model, foreground, what, scale, repair, severity)
+    classes = tuple(SeverityClass(**of.model_dump()) for of in severity.classes)
+    settings = _settings(segmenter, model, foreground, what, scale, repair)
     return Document(
         Inspection(
             title=report.title,
@@ -81,6 +81,8 @@ def write_report(
             photographs=pages[: report.pages],
             others=pages[report.pages :],
             failed=list(failures[["path", "reason"]].itertuples(index=False, name=None)),
+            severity_source=severity.source,
+            severity_width=severity.by,
         )
     )
 
@@ -164,6 +166,7 @@ def _line(crack: Mapping[Any, Any], paths: list[list[list[float]]]) -> CrackLine
         area_mm2=_known(crack["area_mm2"]),
         paths=tuple(np.array(path, np.float64).reshape(-1, 2) for path in paths),
         box=(crack["x"], crack["y"], crack["width"], crack["height"]),
+        probability=crack["probability"],
     )
 
 
@@ -189,7 +192,7 @@ class _Pictures(Mapping[str, tuple[str, bytes]]):
 
 
 def _settings(
-    segmenter: Weights, model: Model, foreground: Foreground, what: Cracks, scale: Scales, repair: Repair, of: Severity
+    segmenter: Weights, model: Model, foreground: Foreground, what: Cracks, scale: Scales, repair: Repair
 ) -> dict[str, str]:
     common = scale.common
     return {
@@ -201,5 +204,4 @@ def _settings(
         if common is None
         else f"{common} for all photographs without their own",
         "Repaired view": repair.how.method.replace("_", " ") if repair.enabled else "none",
-        "Classes of width": f"{of.source}, by {of.by.replace('_', ' ')}",
     }
