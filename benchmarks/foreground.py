@@ -85,6 +85,7 @@ def graph_regions(photograph: Photograph, _: NDArray[np.uint8]) -> NDArray[np.in
 METHODS: dict[str, Method] = {
     "the whole photograph (none)": classical(method="none"),
     "classical": classical(),
+    "classical, `least_evidence` -1": classical(rule={"least_evidence": -1.0}),
     "classical without position": classical(rule={"below": 0}),
     "classical without graph cuts": classical(rounds=0),
     "classical, no photograph kept whole": classical(rule={"other_share": 0}),

@@ -67,7 +67,7 @@ def test_a_bare_wall_is_all_structure(seed):
     assert find_foreground((255 * picture).astype(np.uint8), CLASSICAL).all()
 
 
-@pytest.mark.parametrize("cast", [(1.1, 1.0, 0.75), (0.9, 1.0, 1.1), (1.15, 0.95, 0.85)])
+@pytest.mark.parametrize("cast", [(1.1, 1.0, 0.75), (0.9, 1.0, 1.1), (1.15, 0.95, 0.85), (0.98, 1.0, 0.55)])
 def test_a_wall_of_another_colour_is_all_structure(cast):
     assert find_foreground(wall(cast=cast), CLASSICAL).all()
 

@@ -53,7 +53,10 @@ class ConcreteRule(BaseModel):
         0.08, ge=0, le=1, description="share of the photograph that is surely not concrete, without which all is kept"
     )
     nothing_below: float = Field(
-        -2.0, ge=-8, le=0, description="median evidence of a photograph that may hold no concrete at all"
+        -3.5,
+        ge=-8,
+        le=0,
+        description="median evidence of a photograph that may hold no concrete at all: leaves have -5",
     )
     narrowest: float = Field(
         0.02, ge=0, le=0.2, description="half the width of the narrowest background, share of the longer side"
