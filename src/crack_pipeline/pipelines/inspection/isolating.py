@@ -79,7 +79,7 @@ class Isolator:
         """Tell the structure, (H, W), of a photograph, (H, W, 3), from its background."""
         if self._network is None:
             return find_foreground(photograph, self._how)
-        key = hashlib.blake2b(f"{photo_id} {self._weights}".encode(), digest_size=16).hexdigest()
+        key = hashlib.blake2b(f"{photo_id} {self._weights} {self._plan.precision}".encode(), digest_size=16).hexdigest()
         embedding = None if self._cache is None else self._cache.get(key)
         if embedding is None:
             embedding = encode(self._network, photograph, self._plan)
