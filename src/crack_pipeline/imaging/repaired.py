@@ -102,7 +102,7 @@ def _most_cracked(crack: NDArray[np.bool_], shape: tuple[int, int]) -> tuple[int
     for row in range(height):
         strip = crack[row * step_down : (row + 1) * step_down].sum(axis=0, dtype=np.int64)
         cells[row] = np.add.reduceat(strip, np.arange(width) * step_across)
-    window = min(height, -(-shape[0] // step_down)), min(width, -(-shape[1] // step_across))
+    window = min(height, shape[0] // step_down), min(width, shape[1] // step_across)
     sums = cv2.boxFilter(cells, -1, window[::-1], anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT)
     at, across = divmod(int(sums.argmax()), width)
     return min(at * step_down, crack.shape[0] - shape[0]), min(across * step_across, crack.shape[1] - shape[1])
