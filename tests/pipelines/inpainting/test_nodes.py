@@ -184,14 +184,29 @@ def test_squares_of_sound_concrete_lie_beside_cracks(squares):
     assert all(square.shape == (64, 64, 3) and square.min() > 100 for square in squares)
 
 
-def test_methods_are_compared_on_simulated_cracks(squares):
-    fills = judging.compare_fills(squares, FILL, JUDGING)
-    assert fills.groupby("square")["method"].apply(list).tolist() == [["median", "texture"]] * 3
+def compared(squares, plan, models=NO_MODELS):
+    return judging.compare_fills(squares, models, FILL, TILES, JUDGING, plan)
+
+
+def test_a_segmenter_looks_at_simulated_cracks_too(squares, segmenter, plan):
+    fills = compared(squares, plan, marking.Models(segmenter, None))
+    assert fills["crack"].between(0, fills["filled"]).all()
+    metrics = judging.measure(fills, ALARMS, REPAIRED, JUDGING)
+    of_median = fills[fills["method"] == "median"]
+    assert metrics["methods"]["median"]["called_crack"] == of_median["crack"].sum() / of_median["filled"].sum()
+    assert "of the same places without a crack" in pictures.summarise(
+        metrics, REPAIRED, pd.DataFrame({"path": []}), FILL
+    )
+
+
+def test_methods_are_compared_on_simulated_cracks(squares, plan):
+    fills = compared(squares, plan)
+    assert fills.groupby("square")["method"].apply(list).tolist() == [["cracked", "as_it_was", "median", "texture"]] * 3
+    assert fills["crack"].isna().all()
     means = fills.groupby("method")[["psnr", "grain"]].mean()
     assert means["psnr"]["median"] > means["psnr"]["texture"]
     assert means["grain"]["texture"] > 0.7 > means["grain"]["median"]
-    again = judging.compare_fills(squares, FILL, JUDGING)
-    assert (fills.drop(columns="seconds") == again.drop(columns="seconds")).all().all()
+    pd.testing.assert_frame_equal(fills.drop(columns="seconds"), compared(squares, plan).drop(columns="seconds"))
     figure = pictures.draw_fills(squares, FILL, JUDGING)
     assert len(figure.axes) == 3 * (2 + len(JUDGING.methods))
 
@@ -225,8 +240,8 @@ ALARMS = pd.DataFrame(
 REPAIRED = pd.DataFrame({"crack_pixels": [10, 0], "seconds": [0.5, 0.1], "cracks": ["mask", "segmenter"]})
 
 
-def test_the_share_that_still_alarms_is_that_of_photographs_that_did(squares):
-    fills = judging.compare_fills(squares, FILL, JUDGING)
+def test_the_share_that_still_alarms_is_that_of_photographs_that_did(squares, plan):
+    fills = compared(squares, plan)
     metrics = judging.measure(fills, ALARMS, REPAIRED, JUDGING)
     assert metrics["alarmed"] == {"segmenter": 2, "segmenter_there": 2, "detector": 1}
     median, texture = metrics["methods"]["median"], metrics["methods"]["texture"]

@@ -24,7 +24,7 @@ from crack_pipeline.pipelines.anomaly.nodes import score_named
 from crack_pipeline.pipelines.anomaly.training import build_network
 from crack_pipeline.pipelines.ingestion.listing import Source
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Image, Presets, Reading
-from crack_pipeline.pipelines.inpainting.marking import Marked, Marker, Models
+from crack_pipeline.pipelines.inpainting.marking import Marked, Marker, Models, Segmenter
 from crack_pipeline.pipelines.inpainting.parameters import Judging
 from crack_pipeline.pipelines.inpainting.repairing import marker_of
 from crack_pipeline.training.answers import answers
@@ -38,7 +38,8 @@ _OF_ONE, _SCANNED = 2, 4
 _CLEAR = 8
 """Least distance of a sound square from any crack, px."""
 
-FILLS = ("square", "method", "psnr", "ssim", "grain", "seconds", "pixels")
+CRACKED, AS_IT_WAS = "cracked", "as_it_was"
+FILLS = ("square", "method", "psnr", "ssim", "grain", "seconds", "pixels", "filled", "crack")
 ALARMS = ("image_id", "path", "method", "segmenter", "segmenter_there", "detector")
 
 
@@ -110,24 +111,39 @@ def simulate_cracks(
             yield SimulatedCrack(square, cracked, mask.astype(np.bool_))
 
 
-def compare_fills(sound_squares: Sequence[NDArray[np.uint8]], fill: Inpainting, judging: Judging) -> pd.DataFrame:
-    """Fill simulated cracks with every method.
+def compare_fills(
+    sound_squares: Sequence[NDArray[np.uint8]],
+    models: Models,
+    fill: Inpainting,
+    tiles: Tiles,
+    judging: Judging,
+    plan: Plan,
+) -> pd.DataFrame:
+    """Fill simulated cracks with every method, and let the segmenter look at what comes out.
 
     Returns
     -------
     pandas.DataFrame
-        A row per square and method: ``square``, ``method``, ``psnr``, ``ssim``, ``grain`` (see
-        :func:`crack_pipeline.evaluation.filling.fill_quality`), ``seconds`` and ``pixels`` of the square. What is
-        filled, and judged, is the crack with its margin.
+        A row per square and method, and one each for the square with its crack (`CRACKED`) and without (`AS_IT_WAS`):
+        ``square``, ``method``, ``psnr``, ``ssim``, ``grain`` (:func:`crack_pipeline.evaluation.filling.fill_quality`),
+        ``seconds``, ``pixels`` of the square, ``filled`` pixels, and how many of these the segmenter calls ``crack``,
+        missing where there is none. What is filled, and judged, is the crack with its margin.
     """
+    segmenter = Segmenter(models.segmenter, tiles, plan) if models.segmenter is not None else None
     rows = []
     for number, one in enumerate(simulate_cracks(sound_squares, judging.simulation, judging.seed)):
         where = widen(one.crack, fill.margin)
-        for method in judging.methods if not where.all() else ():
+        if where.all():
+            continue
+        pictures = {CRACKED: (one.cracked, 0.0), AS_IT_WAS: (one.sound, 0.0)}
+        for method in judging.methods:
             began = time.perf_counter()
             filled = inpaint(one.cracked, one.crack, fill.model_copy(update={"method": method}))
-            seconds = time.perf_counter() - began
-            rows.append((number, method, *fill_quality(one.sound, filled, where), seconds, where.size))
+            pictures[method] = filled, time.perf_counter() - began
+        for name, (picture, seconds) in pictures.items():
+            called = int(segmenter.find(picture)[where].sum()) if segmenter is not None else None
+            quality = fill_quality(one.sound, picture, where)
+            rows.append((number, name, *quality, seconds, where.size, int(where.sum()), called))
     return pd.DataFrame(rows, columns=list(FILLS))
 
 
@@ -185,8 +201,10 @@ def measure(
         ``methods``: of each ``psnr``, ``ssim``, ``grain`` (means over the squares; of the grain the median),
         ``seconds_per_megapixel``, and, of the photographs that alarmed before, the share that still does:
         ``segmenter``, ``segmenter_there`` (where it was filled), ``detector``; ``segmenter_left``: of the crack pixels
-        that it found there, the share that it still finds. None where it is not known.
-        ``squares``; ``alarmed``: photographs that did before, by who looks; ``repaired``: ``photographs``, ``cracked``,
+        that it found there, the share that it still finds; ``called_crack``: of what was filled of the simulated
+        cracks, the share that it calls crack. None where it is not known.
+        ``squares``: how many; ``called_crack``: the same share of the squares with and without their cracks;
+        ``alarmed``: photographs that did before, by who looks; ``repaired``: ``photographs``, ``cracked``,
         ``crack_pixels`` and ``seconds``.
     """
     least = {"segmenter": judging.least_pixels, "segmenter_there": judging.least_pixels, "detector": 0}
@@ -206,11 +224,13 @@ def measure(
         for name, paths in before.items():
             entry[name] = _number(after.loc[after["path"].isin(paths), name].mean())
         entry["segmenter_left"] = _left(alarms, method)
+        entry["called_crack"] = _called(fills, method)
         methods[method] = entry
     cracked = predictions_repaired["crack_pixels"] > 0
     return {
         "methods": methods,
         "squares": int(fills["square"].nunique()),
+        "called_crack": {name: _called(fills, name) for name in (CRACKED, AS_IT_WAS)},
         "alarmed": {name: len(paths) for name, paths in before.items()},
         "repaired": {
             "photographs": len(predictions_repaired),
@@ -295,6 +315,13 @@ def _left(alarms: pd.DataFrame, method: str) -> float | None:
     found = alarms.assign(pixels=pd.to_numeric(alarms["segmenter_there"])).groupby("method")["pixels"].sum(min_count=1)
     before = found.get("none")
     return _number(found[method] / before) if before else None
+
+
+def _called(fills: pd.DataFrame, method: str) -> float | None:
+    """Give the share of what was filled that the segmenter calls crack."""
+    own = fills[fills["method"] == method]
+    known = pd.to_numeric(own["crack"])
+    return _number(known.sum() / own["filled"].sum()) if known.notna().any() else None
 
 
 def _number(value: Any) -> float | None:

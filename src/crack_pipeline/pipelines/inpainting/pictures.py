@@ -49,6 +49,12 @@ def summarise(
     table = pd.DataFrame(metrics["methods"]).T.astype(float)
     lines += ["", f"simulated cracks on {metrics['squares']:,} squares of sound concrete, and who still sees one:"]
     lines.append(table.to_string(float_format=lambda value: f"{value:.3f}", na_rep="?"))
+    called = metrics["called_crack"]
+    if called["as_it_was"] is not None:
+        lines.append(
+            f"called_crack: share of what was filled there that the segmenter calls crack; it was "
+            f"{called['cracked']:.3f} before, and is {called['as_it_was']:.3f} of the same places without a crack"
+        )
     alarmed = metrics["alarmed"]
     lines.append(
         f"segmenter, segmenter_there, detector: share of the {alarmed['segmenter']:,}, {alarmed['segmenter_there']:,} "
