@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+from kedro.io import DatasetError
 
 from crack_pipeline.datasets import EmbeddingsDataset
 from crack_pipeline.imaging.foreground import Foreground
@@ -155,7 +156,19 @@ def test_the_segmenter_that_is_asked_for_is_the_only_one_that_is_read():
     def missing():
         raise AssertionError("not asked for")
 
-    assert preparing.choose_segmenter(Model("label_free"), missing, lambda: wanted, missing) is wanted
+    assert preparing.choose_segmenter(Model("label_free"), missing, missing, lambda: wanted) == (wanted, "label_free")
+
+
+def test_the_first_segmenter_that_is_trained_is_taken_where_none_is_named():
+    wanted = Weights({}, {})
+
+    def missing():
+        raise DatasetError("not trained")
+
+    found = preparing.choose_segmenter(Model("auto"), missing, lambda: wanted, missing)
+    assert found == (wanted, "weak_segmentation")
+    with pytest.raises(ValueError, match="no segmenter is trained: run one of the pipelines segmentation"):
+        preparing.choose_segmenter(Model("auto"), missing, missing, missing)
 
 
 class Store:

@@ -9,7 +9,7 @@ from crack_pipeline.imaging.camera import decode
 from crack_pipeline.imaging.foreground import Foreground
 from crack_pipeline.imaging.severity import Severity
 from crack_pipeline.pipelines.inspection import reporting, tabulating
-from crack_pipeline.pipelines.inspection.parameters import Cracks, Model, Repair, Report, Scales
+from crack_pipeline.pipelines.inspection.parameters import Cracks, Repair, Report, Scales
 from inspecting import Files, photograph
 
 SEVERITY = Severity.model_validate(
@@ -110,7 +110,7 @@ def report(tables, inspect, **options):
         cracks,
         failures,
         inspect.segmenter,
-        Model("segmentation"),
+        "segmentation",
         Foreground(method="none"),
         Cracks(),
         Scales(),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -21,17 +20,14 @@ from crack_pipeline.pipelines.ingestion.developing import open_photograph
 from crack_pipeline.pipelines.ingestion.listing import MASK, NO_MASK, UNMARKED, Source
 from crack_pipeline.pipelines.ingestion.masks import read_mask
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Preset, Presets, Reading
-from crack_pipeline.pipelines.inpainting.parameters import Cracks, Trained
+from crack_pipeline.pipelines.inpainting.parameters import Cracks
 from crack_pipeline.pipelines.segmentation.predicting import levels
 from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
+from crack_pipeline.pipelines.trained import Loader, Trained, choose, load_if_there
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
-logger = logging.getLogger(__name__)
-
 BY_MASK, BY_LABEL, BY_SEGMENTER = "mask", "label", "segmenter"
-
-Loader = Callable[[], Weights]
 
 
 @dataclass(frozen=True)
@@ -133,27 +129,15 @@ def find_models(
         "weak_segmentation": weak_segmentation,
         "label_free": label_free,
     }
+    chosen = choose(cracks.segmenter, loaders)
     needed = bool((photographs["mask_path"].isna() & (photographs["label"] != "normal")).any())
-    if cracks.segmenter != "auto":
-        return Models(loaders[cracks.segmenter](), _loaded("anomaly", detector), cracks.segmenter)
-    for name, load in loaders.items():
-        segmenter = _loaded(name, load)
-        if segmenter is not None:
-            return Models(segmenter, _loaded("anomaly", detector), name)
-    if needed:
+    if chosen is None and needed:
         raise ValueError(
             "no mask says where the cracks of some photographs are, and no segmenter is trained: run one of the "
             f"pipelines {', '.join(loaders)} first, or leave those photographs out with inpainting.cracks.source=masks"
         )
-    return Models(None, _loaded("anomaly", detector))
-
-
-def _loaded(name: str, load: Loader) -> Weights | None:
-    try:
-        return load()
-    except Exception as error:  # whatever a store raises: there is none, and others may do
-        logger.info("%s: no trained model (%s)", name, " ".join(str(error).split()))
-        return None
+    name, segmenter = chosen or ("", None)
+    return Models(segmenter, load_if_there("anomaly", detector), name)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crack_pipeline.imaging.inpainting import METHODS, Method
 from crack_pipeline.imaging.simulation import Simulation
+from crack_pipeline.pipelines.trained import Trained
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-Trained = Literal["segmentation", "weak_segmentation", "label_free"]
 
 
 class Cracks(_Strict):
@@ -25,7 +23,7 @@ class Cracks(_Strict):
         description="masks: those of the data set, and photographs without one are left out; segmenter: one that was "
         "trained, on photographs in any folders; auto: the mask where there is one, otherwise the segmenter",
     )
-    segmenter: Literal["auto", "segmentation", "weak_segmentation", "label_free"] = Field(
+    segmenter: Trained | Literal["auto"] = Field(
         "auto",
         description="the pipeline whose newest segmenter is taken; auto: the first of these that has trained one",
     )

@@ -9,17 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 from crack_pipeline.imaging.crack_objects import Crack
 from crack_pipeline.imaging.inpainting import Inpainting
 from crack_pipeline.imaging.scale import Optics, Scale
+from crack_pipeline.pipelines.trained import Trained
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Model(RootModel[Literal["segmentation", "label_free", "weak_segmentation"]]):
-    """The pipeline whose newest segmenter finds the cracks."""
-
-    def __str__(self) -> str:
-        return self.root
+class Model(RootModel[Trained | Literal["auto"]]):
+    """The pipeline whose newest segmenter finds the cracks; auto: the first of these that has trained one."""
 
 
 class Scales(_Strict):

@@ -48,8 +48,8 @@ def create_pipeline(**_: Any) -> Pipeline:
         ),
         Node(
             choose_segmenter,
-            ["params:model", "segmentation_segmenter", "label_free_segmenter", "weak_segmenter"],
-            "segmenter",
+            ["params:model", "segmentation_segmenter", "weak_segmenter", "label_free_segmenter"],
+            ["segmenter", "trained_by"],
             name="choose_segmenter",
         ),
         Node(
@@ -95,7 +95,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 "cracks",
                 "quarantine",
                 "segmenter",
-                "params:model",
+                "trained_by",
                 "params:foreground",
                 "params:cracks",
                 "params:scale",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from crack_pipeline.imaging.scale import Optics, Scale, read_scales
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.listing import Source
 from crack_pipeline.pipelines.inspection.parameters import Model, Scales
+from crack_pipeline.pipelines.trained import Loader, Trained, choose
 
 logger = logging.getLogger(__name__)
 
@@ -20,17 +20,25 @@ OPTICS = tuple(Optics.model_fields)
 
 
 def choose_segmenter(
-    model: Model,
-    of_segmentation: Callable[[], Weights],
-    of_label_free: Callable[[], Weights],
-    of_weak_segmentation: Callable[[], Weights],
-) -> Weights:
-    """Give the newest segmenter of the pipeline that the parameters name; what it raises says how to train one."""
-    return {
+    model: Model, of_segmentation: Loader, of_weak_segmentation: Loader, of_label_free: Loader
+) -> tuple[Weights, str]:
+    """Give the newest segmenter of the pipeline that the parameters name, and the name.
+
+    Raises
+    ------
+    ValueError
+        If none is trained. What a store raises if the one that is named is missing says how to train it.
+    """
+    loaders: dict[Trained, Loader] = {
         "segmentation": of_segmentation,
-        "label_free": of_label_free,
         "weak_segmentation": of_weak_segmentation,
-    }[model.root]()
+        "label_free": of_label_free,
+    }
+    found = choose(model.root, loaders)
+    if found is None:
+        raise ValueError(f"no segmenter is trained: run one of the pipelines {', '.join(loaders)} first")
+    name, segmenter = found
+    return segmenter, name
 
 
 def read_scale(raw: Source, listed: pd.DataFrame, scale: Scales, foreground: Foreground) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from crack_pipeline.imaging.foreground import Foreground
 from crack_pipeline.imaging.severity import Severity
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.inspection.inspecting import VIEWS, threshold_of
-from crack_pipeline.pipelines.inspection.parameters import Cracks, Model, Repair, Report, Scales
+from crack_pipeline.pipelines.inspection.parameters import Cracks, Repair, Report, Scales
 from crack_pipeline.pipelines.inspection.tabulating import Records
 from crack_pipeline.reporting.inspection import CrackLine, Inspection, PhotographPage, SeverityClass, render
 
@@ -39,7 +39,7 @@ def write_report(
     cracks: pd.DataFrame,
     failures: pd.DataFrame,
     segmenter: Weights,
-    model: Model,
+    trained_by: str,
     foreground: Foreground,
     what: Cracks,
     scale: Scales,
@@ -55,7 +55,7 @@ def write_report(
         What was found, with pictures.
     photographs_table, cracks, failures
         The tables; photographs are shown in the order of theirs.
-    segmenter, model, foreground, what, scale, repair, severity
+    segmenter, trained_by, foreground, what, scale, repair, severity
         How it was found, which the report says.
     report
         How much it shows.
@@ -71,7 +71,7 @@ def write_report(
         for place, row in enumerate(photographs_table.to_dict("records"))
     ]
     classes = tuple(SeverityClass(**of.model_dump()) for of in severity.classes)
-    settings = _settings(segmenter, model, foreground, what, scale, repair)
+    settings = _settings(segmenter, trained_by, foreground, what, scale, repair)
     return Document(
         Inspection(
             title=report.title,
@@ -192,11 +192,11 @@ class _Pictures(Mapping[str, tuple[str, bytes]]):
 
 
 def _settings(
-    segmenter: Weights, model: Model, foreground: Foreground, what: Cracks, scale: Scales, repair: Repair
+    segmenter: Weights, trained_by: str, foreground: Foreground, what: Cracks, scale: Scales, repair: Repair
 ) -> dict[str, str]:
     common = scale.common
     return {
-        "Model": f"{model}, {segmenter.fingerprint()[:12]}",
+        "Model": f"{trained_by}, {segmenter.fingerprint()[:12]}",
         "Threshold of the probability": f"{threshold_of(segmenter, what):.3f}",
         "Smallest crack": f"{what.least_pixels} px in area, {what.least_length:g} px in length",
         "Foreground": foreground.method.replace("_", " "),
