@@ -18,16 +18,17 @@ def record(path, key="k", **files):
     return Record(path, key, {"of": path, "key": key}, {name: text.encode() for name, text in files.items()})
 
 
-def run(dataset, *records, kept=(), failed=(), last=True):
+def run(dataset, *records, kept=(), failed=(), last=True, root="pier"):
     chunks = [RecordChunk([one], [], [], number, last=False) for number, one in enumerate(records)]
     for chunk in chunks:
         dataset.save(chunk)
-    dataset.save(RecordChunk([], list(kept), list(failed), len(chunks), last=last))
+    dataset.save(RecordChunk([], list(kept), list(failed), len(chunks), last=last, root=root))
 
 
 def files(dataset):
     folder = Path(dataset._describe()["filepath"])
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in found if name != record_folder.LOCK)
 
 
 def test_records_come_back(dataset):
@@ -47,6 +48,7 @@ def test_records_come_back(dataset):
 def test_a_run_that_was_killed_keeps_what_it_finished_and_the_next_goes_on(dataset):
     run(dataset, record("a", "1", mask="old"), record("b", "1"))
     dataset.save(RecordChunk([record("a", "2", mask="new")], [], [], 0, last=False))
+    dataset._release()  # as the end of a process does
     again = RecordFolderDataset(filepath=dataset._describe()["filepath"])
     found = again.load()
     assert (found.key("a"), found.key("b")) == ("2", "1")
@@ -63,16 +65,51 @@ def test_records_of_photographs_that_are_gone_go_too(dataset):
     assert not (Path(dataset._describe()["filepath"]) / "x").exists()
 
 
+def test_records_stay_of_photographs_that_failed_and_of_another_root(dataset):
+    run(dataset, record("a", mask="m"), record("b", mask="m"))
+    run(dataset, kept=["b"], failed=[("a", "unreadable", "the share is gone")])
+    assert dataset.load().key("a") == "k"
+    assert dataset.load().paths == ["b"]
+    run(dataset, record("c", mask="m"), root="deck")
+    found = dataset.load()
+    assert found.paths == ["c"]
+    assert (found.key("a"), found.key("b")) == ("k", "k")
+    run(dataset, root="deck")
+    assert dataset.load().key("c") == "k"
+
+
+def test_two_runs_do_not_write_at_once(dataset):
+    dataset.save(RecordChunk([record("a")], [], [], 0, last=False))
+    other = RecordFolderDataset(filepath=dataset._describe()["filepath"])
+    with pytest.raises(DatasetError, match="another run is writing to"):
+        run(other, record("b"))
+    dataset.save(RecordChunk([], [], [], 1, last=True))
+    run(other, record("b"), kept=["a"])
+    assert sorted(other.load().paths) == ["a", "b"]
+
+
+def test_a_name_that_is_taken_costs_one_photograph(dataset):
+    run(dataset, record("x", **{"mask.png": "m"}), record("x/mask.png", mask="n"), record("run.json", mask="o"))
+    found = dataset.load()
+    assert found.paths == ["x", "run.json"]
+    assert found.read("run.json", "mask") == b"o"
+    assert found.failed["path"].tolist() == ["x/mask.png"]
+
+
 def test_a_record_that_changed_has_its_own_files_alone(dataset):
     run(dataset, record("a", mask="m", overlay="o"))
     run(dataset, record("a", "2", mask="n"))
     assert files(dataset) == ["a/mask", "a/record.json", "run.json"]
 
 
-@pytest.mark.parametrize("damage", ["record.json", "mask"])
+@pytest.mark.parametrize("damage", ["record.json", "mask", "emptied"])
 def test_a_record_that_is_not_whole_is_none(dataset, damage):
     run(dataset, record("a", mask="m"))
-    (Path(dataset._describe()["filepath"]) / "a" / damage).unlink()
+    folder = Path(dataset._describe()["filepath"]) / "a"
+    if damage == "emptied":
+        (folder / "mask").write_bytes(b"")
+    else:
+        (folder / damage).unlink()
     assert dataset.load().key("a") is None
 
 
@@ -111,6 +148,8 @@ def test_a_folder_inside_the_place_of_another_photograph_survives(dataset):
 def test_a_folder_of_other_files_is_left_alone(dataset, tmp_path):
     (tmp_path / "records").mkdir()
     (tmp_path / "records/thesis.txt").write_text("mine")
+    with pytest.raises(DatasetError, match="holds files that are no records"):
+        dataset.load()
     with pytest.raises(DatasetError, match="holds files that are no records"):
         run(dataset, record("a"))
     assert (tmp_path / "records/thesis.txt").read_text() == "mine"

@@ -17,6 +17,15 @@ def test_a_photograph_has_the_scale_of_the_first_row_that_matches():
     assert found == {"pier/a.jpg": 0.25, "pier/b.jpg": 0.5}
 
 
+def test_brackets_are_part_of_a_name():
+    paths = ["IMG[1].jpg", "IMG1.jpg"]
+    assert read("path,millimetres_per_pixel\nIMG[1].jpg,0.5\nIMG1.jpg,2\n", paths) == {paths[0]: 0.5, paths[1]: 2}
+
+
+def test_accents_match_however_they_are_written():
+    assert read("path,millimetres_per_pixel\nüber.jpg,0.5\n", ["u\u0308ber.jpg"]) == {"u\u0308ber.jpg": 0.5}
+
+
 def test_a_camera_and_a_distance_give_the_scale_whichever_way_the_photograph_stands():
     found = read(HEADER + "*,,2,24,36\n")
     optics = found["deck.jpg"]
@@ -37,13 +46,16 @@ def test_tables_of_spreadsheets_are_read():
         ("file,millimetres_per_pixel\na,1\n", "has the columns file"),
         ("path,distance_m\ndeck.jpg,2\n", "or all of distance_m, focal_length_mm, sensor_width_mm"),
         ("path,millimetres_per_pixel\ndeck.jpg,0.3\nwall.jpg,0.3\n", "row 3: no photograph is called wall.jpg; there"),
-        ("path,millimetres_per_pixel\ndeck.jpg,0\n", "row 2: millimetres_per_pixel is 0, and must be a positive"),
-        ("path,millimetres_per_pixel\ndeck.jpg,nan\n", "must be a positive number"),
+        ("path,millimetres_per_pixel\ndeck.jpg,0\n", "row 2: millimetres_per_pixel is 0, and must be a number"),
+        ("path,millimetres_per_pixel\ndeck.jpg,nan\n", "must be a number between 0.0001 and 10,000"),
         ("path,millimetres_per_pixel\ndeck.jpg,0,3\n", "row 2: 3 values for 2 columns; decimal fractions take a point"),
         ("path,millimetres_per_pixel\ndeck.jpg,\n", "row 2: it takes either"),
         (HEADER + "deck.jpg,0.3,2,24,36\n", "row 2: it takes either"),
         (HEADER + "deck.jpg,,2,24,\n", "got distance_m, focal_length_mm"),
         ("path,millimetres_per_pixel\n,0.3\n", "row 2: path is empty"),
+        ("path,millimetres_per_pixel\n\n", "has no row below its header"),
+        ("path,millimetres_per_pixel\ndeck.jpg,inf\n", "must be a number between"),
+        ("path,millimetres_per_pixel\npier/*,0.1\npier/b.jpg,5\n", "row 3: rows above have already given the scale"),
     ],
 )
 def test_a_wrong_table_is_explained(text, message):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import BaseFileLock, FileLock, Timeout
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
@@ -19,7 +20,10 @@ from crack_pipeline.imaging.records import Record, RecordChunk
 
 logger = logging.getLogger(__name__)
 
-RUN, RECORD = "run.json", "record.json"
+RUN, RECORD, LOCK = "run.json", "record.json", ".lock"
+
+_OF_ITS_NAME = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL)
+"""Errors that say nothing of other photographs."""
 
 
 class Records:
@@ -77,8 +81,10 @@ class RecordFolderDataset(AbstractDataset[RecordChunk, Records]):
 
     A generator node gives one :class:`RecordChunk` after another. A record is whole as soon as its ``record.json`` is
     there, so that a run that is killed, or whose disk is full, loses at most the photograph that was being written, and
-    the next run goes on. With the last chunk the records go that belong to no photograph of the run. A folder that is
-    not there yet is read as one without records.
+    the next run goes on. With the last chunk the records go that belong to no photograph of the run, unless the run
+    before seems to have been of another root, by its name or since nothing of it is there: what has become of its
+    photographs is not known then. Those of photographs that failed this time stay. A folder that is not there yet is
+    read as one without records. One run at a time writes to it.
 
     Parameters
     ----------
@@ -93,10 +99,12 @@ class RecordFolderDataset(AbstractDataset[RecordChunk, Records]):
             raise DatasetError(f"records are written to a folder of this machine, not to {filepath}")
         self._folder = Path(filepath.removeprefix("file://"))
         self._writer: _Writer | None = None
+        self._lock: BaseFileLock | None = None
         self.metadata = metadata
 
     def load(self) -> Records:
-        """Find the records; none where there is no folder."""
+        """Find the records, none where there is no folder; raises DatasetError if it holds other files."""
+        self._refuse_other_files()
         return Records(self._folder, _entries(self._folder), _read_run(self._folder))
 
     def save(self, data: RecordChunk) -> None:
@@ -115,29 +123,51 @@ class RecordFolderDataset(AbstractDataset[RecordChunk, Records]):
                 raise DatasetError(f"chunk {data.number} of the records came out of turn: run the pipeline again")
             self._writer.append(data)
             if data.last:
-                self._writer.complete()
-                self._writer = None
+                self._writer.complete(data.root)
+                self._release()
         except OSError as error:
             raise DatasetError(self._explain(error)) from error
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_writer": None, "_lock": None}
+
     def _begin(self) -> None:
-        if self._folder.exists() and not (self._folder / RUN).exists():
-            strange = next((path.name for path in self._folder.iterdir() if path.name != ".gitkeep"), None)
-            if strange is not None:
-                raise DatasetError(
-                    f"{self._folder} holds files that are no records ({strange}, …) and is not written to; move them "
-                    "away or choose another folder"
-                )
+        self._refuse_other_files()
         self._folder.mkdir(parents=True, exist_ok=True)
+        if self._lock is None:
+            self._lock = FileLock(self._folder / LOCK)
+            try:
+                self._lock.acquire(blocking=False)
+            except Timeout:
+                self._lock = None
+                raise DatasetError(
+                    f"another run is writing to {self._folder}: wait for its end, or choose another folder"
+                ) from None
         if not (self._folder / RUN).exists():
             _write(self._folder / RUN, json.dumps({}).encode())
         self._writer = _Writer(self._folder)
+
+    def _release(self) -> None:
+        self._writer = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _refuse_other_files(self) -> None:
+        if not self._folder.exists() or (self._folder / RUN).exists() or _entries(self._folder):
+            return
+        strange = next((path.name for path in self._folder.iterdir() if path.name not in (".gitkeep", LOCK)), None)
+        if strange is not None:
+            raise DatasetError(
+                f"{self._folder} holds files that are no records ({strange}, …) and is not written to; move them away "
+                "or choose another folder"
+            )
 
     def _explain(self, error: OSError) -> str:
         done = self._writer.written if self._writer is not None else 0
         kept = f"{done:,} photographs of this run are finished and stay; run the pipeline again to go on"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(self._folder.parent).free // 2**20
+            free = shutil.disk_usage(self._folder).free // 2**20
             return f"the disk of {self._folder} is full ({free:,} MiB free): {kept}"
         return f"records cannot be written to {self._folder}: {error}; {kept}"
 
@@ -154,27 +184,38 @@ class _Writer:
     def __init__(self, folder: Path) -> None:
         self.chunks = self.written = 0
         self._folder, self._entries = folder, _entries(folder)
-        self._names = SafeNames(str(entry["place"]) for entry in self._entries.values())
+        self._names = SafeNames([RUN, LOCK, *(str(entry["place"]) for entry in self._entries.values())])
         self._paths: list[str] = []
         self._failed: list[tuple[str, str, str]] = []
 
     def append(self, chunk: RecordChunk) -> None:
         for record in chunk.records:
-            self._write(record)
-            self._paths.append(record.path)
-            self.written += 1
+            try:
+                self._write(record)
+            except OSError as error:
+                if error.errno not in _OF_ITS_NAME:
+                    raise
+                logger.warning("%s is left out: what was found cannot be kept under its name: %s", record.path, error)
+                self._failed.append((record.path, "name", f"what was found cannot be kept under its name: {error}"))
+            else:
+                self._paths.append(record.path)
+                self.written += 1
         self._paths += chunk.kept
         self._failed += chunk.failed
         self.chunks += 1
 
-    def complete(self) -> None:
-        run = {"paths": self._paths, "failed": self._failed}
+    def complete(self, root: str) -> None:
+        before = _read_run(self._folder)
+        there = {*self._paths, *(path for path, *_ in self._failed)}
+        same = before.get("root", root) == root and not there.isdisjoint(before.get("paths", there))
+        run = {"root": root, "paths": self._paths, "failed": self._failed}
         _write(self._folder / RUN, json.dumps(run, ensure_ascii=True).encode())
-        gone = set(self._entries) - set(self._paths)
-        for path in gone:
+        gone = set(self._entries) - there
+        for path in gone if same else ():
             self._remove(self._entries.pop(path))
         if gone:
-            logger.info("the records of %s photographs that are no longer there are removed", f"{len(gone):,}")
+            done = "are removed" if same else "are kept, since they are of another root"
+            logger.info("the records of %s photographs that are not there %s", f"{len(gone):,}", done)
 
     def _write(self, record: Record) -> None:
         earlier = self._entries.get(record.path)
@@ -220,7 +261,7 @@ def _entries(folder: Path) -> dict[str, dict[str, Any]]:
             entry = {name: record[name] for name in ("path", "key", "files")}
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if all((file.parent / name).is_file() for name in entry["files"]):
+        if all((file.parent / name).is_file() and (file.parent / name).stat().st_size for name in entry["files"]):
             found[str(entry["path"])] = {**entry, "place": file.parent.relative_to(folder).as_posix()}
     return found
 

@@ -13,12 +13,12 @@ _UNKNOWN_COLOUR = "#7a8190"
 
 
 def lengths_by_width(cracks: pd.DataFrame, severity: Severity) -> Figure:
-    """Draw the length of all cracks by their largest width.
+    """Draw the length of all cracks by the width that their severity goes by.
 
     Parameters
     ----------
     cracks
-        A row per crack: ``severity``, and ``length_px``, ``max_width_px``, ``length_mm``, ``max_width_mm``.
+        A row per crack: ``severity``, and, in px and mm, length, mean and largest width.
     severity
         The classes, whose colours are used.
 
@@ -27,18 +27,18 @@ def lengths_by_width(cracks: pd.DataFrame, severity: Severity) -> Figure:
     matplotlib.figure.Figure
         In mm and m, unless nothing is known in mm; then in px.
     """
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    metric = bool(cracks["max_width_mm"].notna().any())
+    metric = bool(cracks[f"{severity.by}_mm"].notna().any())
     unit, factor = ("mm", 1e-3) if metric else ("px", 1.0)
-    known = cracks.dropna(subset=[f"max_width_{unit}"])
-    widths, lengths = known[f"max_width_{unit}"].to_numpy(), known[f"length_{unit}"].to_numpy() * factor
-    axes.set_xlabel(f"largest width of a crack, {unit}")
+    known = cracks.dropna(subset=[f"{severity.by}_{unit}"])
+    widths, lengths = known[f"{severity.by}_{unit}"].to_numpy(), known[f"length_{unit}"].to_numpy() * factor
+    axes.set_xlabel(f"{'largest' if severity.by == 'max_width' else 'mean'} width of a crack, {unit}")
     axes.set_ylabel(f"length of cracks, {'m' if metric else 'px'}")
     if not len(known):
         axes.text(0.5, 0.5, "no cracks", ha="center", va="center", transform=axes.transAxes)
         return figure
-    edges = np.geomspace(max(widths.min(), 1e-3) * 0.98, widths.max() * 1.02, _BINS + 1)
+    edges = np.geomspace(widths.min() * 0.98, widths.max() * 1.02, _BINS + 1)
     kinds = [(UNKNOWN, _UNKNOWN_COLOUR), *((of.name, of.colour) for of in severity.classes)]
     kinds = [(name, colour) for name, colour in kinds if (known["severity"] == name).any()]
     mine = [(known["severity"] == name).to_numpy() for name, _ in kinds]
@@ -55,6 +55,7 @@ def lengths_by_width(cracks: pd.DataFrame, severity: Severity) -> Figure:
         for of in severity.classes:
             if edges[0] < of.from_mm < edges[-1]:
                 axes.axvline(of.from_mm, color="0.4", linewidth=1, linestyle="--")
-    axes.legend(title=severity.source if metric else None, fontsize="small", title_fontsize="small")
+    title = severity.source if metric else None
+    figure.legend(loc="outside lower center", ncols=len(kinds), title=title, fontsize="small", title_fontsize="small")
     axes.set_title(f"{len(known):,} cracks, {lengths.sum():,.1f} {'m' if metric else 'px'}")
     return figure

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from crack_pipeline.imaging.crack_objects import Crack
+from crack_pipeline.imaging.lines import simplify
 
 Record = dict[str, Any]
 """Of what JSON knows."""
@@ -195,7 +195,7 @@ def geojson_feature(
     """
     if tolerance < 0:
         raise ValueError(f"tolerance is {tolerance}, and must not be negative")
-    lines = [_simplified(branch.path[:, ::-1], tolerance) for branch in crack.branches]
+    lines = [simplify(branch.path[:, ::-1], tolerance) for branch in crack.branches]
     return {
         "type": "Feature",
         "geometry": {
@@ -204,14 +204,6 @@ def geojson_feature(
         },
         "properties": {"photograph": photograph, "crack_id": crack_id, **(properties or {})},
     }
-
-
-def _simplified(line: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
-    """Leave out points of a line (n, 2), but not its ends, nor all of a ring."""
-    if tolerance == 0 or len(line) < 3:
-        return line
-    simple = cv2.approxPolyDP(line.astype(np.float32)[:, None], tolerance, closed=False)[:, 0].astype(np.float64)
-    return simple if len(simple) > 1 else line
 
 
 def geojson_document(features: Iterable[Record]) -> Record:

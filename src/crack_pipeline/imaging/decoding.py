@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from typing import Any, Literal
 
@@ -256,8 +257,11 @@ def _loaded(data: bytes, max_pixels: int) -> Image.Image:
     _refuse_large(_webp_size(data), max_pixels)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise Undecodable("too many pixels", f"more than the {HARD_MAX_PIXELS:,} px that are ever decoded") from None
+    except Image.DecompressionBombError as error:
+        told = re.search(r"\((\d+) pixels\)", str(error))
+        size = f"{int(told[1]):,} px are " if told else ""
+        reason = f"{size}more than the {HARD_MAX_PIXELS:,} px that are ever decoded: cut it into pieces"
+        raise Undecodable("too many pixels", reason) from None
     except Exception:
         raise _unopened(data) from None
     _refuse_large(image.size, max_pixels)

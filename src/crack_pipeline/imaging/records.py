@@ -45,6 +45,8 @@ class RecordChunk:
         0 for the first chunk of a run.
     last
         Whether the run is complete with it.
+    root
+        Where the photographs are: with the last chunk, records go of photographs that are there no more.
     """
 
     records: Sequence[Record]
@@ -52,3 +54,4 @@ class RecordChunk:
     failed: Sequence[tuple[str, str, str]]
     number: int
     last: bool
+    root: str = ""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 
 from pydantic import BaseModel, ConfigDict, Field
 
 _DIRECT = "millimetres_per_pixel"
 _OPTICS = ("distance_m", "focal_length_mm", "sensor_width_mm")
 _LISTED = 3
+LEAST, MOST = 1e-4, 1e4
+"""Of any number here: what is beyond is another unit."""
 
 
 class Optics(BaseModel):
@@ -20,9 +23,13 @@ class Optics(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    distance_m: float = Field(gt=0, description="from the lens to the surface, m")
-    focal_length_mm: float = Field(gt=0, description="the real one of the lens, not that in terms of 35 mm film")
-    sensor_width_mm: float = Field(gt=0, description="of the sensor's longer side, which is the photograph's")
+    distance_m: float = Field(ge=LEAST, le=MOST, description="from the lens to the surface, m")
+    focal_length_mm: float = Field(
+        ge=LEAST, le=MOST, description="the real one of the lens, not that in terms of 35 mm film"
+    )
+    sensor_width_mm: float = Field(
+        ge=LEAST, le=MOST, description="of the sensor's longer side, which is the photograph's"
+    )
 
     def millimetres_per_pixel(self, width: int, height: int) -> float:
         """Give the scale of a photograph of ``width`` × ``height`` px, after the pinhole camera.
@@ -67,8 +74,9 @@ def read_scales(text: bytes, paths: Sequence[str], name: str = "scale.csv") -> d
     Raises
     ------
     ValueError
-        If the table is none, a column is unknown or missing, a value is not a positive number, a row says nothing or
-        two different things, or matches no photograph; the message names table and row.
+        If the table is none or has no row, a column is unknown or missing, a value is not a number between 0.0001 and
+        10,000, a row says nothing or two different things, matches no photograph, or none that an earlier row has not
+        decided; the message names table and row.
 
     Examples
     --------
@@ -76,21 +84,23 @@ def read_scales(text: bytes, paths: Sequence[str], name: str = "scale.csv") -> d
     {'pier/a.jpg': 0.25}
     """
     rows = _rows(text, name)
-    patterns = []
+    found: dict[str, Scale] = {}
     for number, row in rows:
         pattern = row["path"]
         if not pattern:
             raise ValueError(f"{name}, row {number}: path is empty; it takes a path relative to the root, or a pattern")
-        if not any(_matches(path, pattern) for path in paths):
+        matching = [path for path in paths if _matches(path, pattern)]
+        if not matching:
             some = ", ".join(list(paths)[:_LISTED]) + (", …" if len(paths) > _LISTED else "")
             raise ValueError(f"{name}, row {number}: no photograph is called {pattern}; there are {some or 'none'}")
-        patterns.append((pattern, _scale(row, f"{name}, row {number}")))
-    found = {}
-    for path in paths:
-        match = next((scale for pattern, scale in patterns if _matches(path, pattern)), None)
-        if match is not None:
-            found[path] = match
-    return found
+        new = [path for path in matching if path not in found]
+        if not new:
+            raise ValueError(
+                f"{name}, row {number}: rows above have already given the scale of all that {pattern} names; the first "
+                "row counts, so put it above them"
+            )
+        found |= dict.fromkeys(new, _scale(row, f"{name}, row {number}"))
+    return {path: found[path] for path in paths if path in found}
 
 
 def _rows(text: bytes, name: str) -> list[tuple[int, dict[str, str]]]:
@@ -126,6 +136,8 @@ def _rows(text: bytes, name: str) -> list[tuple[int, dict[str, str]]]:
         if delimiter == ";":
             row = {name: cell if name == "path" else cell.replace(",", ".") for name, cell in row.items()}
         rows.append((number, row))
+    if not rows:
+        raise ValueError(f"{name} has no row below its header")
     return rows
 
 
@@ -150,10 +162,16 @@ def _positive(value: str, column: str, where: str) -> float:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{where}: {column} is {value}, and must be a positive number, with a decimal point")
+    if not LEAST <= number <= MOST:
+        raise ValueError(
+            f"{where}: {column} is {value}, and must be a number between {LEAST:g} and {MOST:,.0f}, with a point for "
+            "decimals"
+        )
     return number
 
 
 def _matches(path: str, pattern: str) -> bool:
-    return path == pattern or fnmatchcase(path, pattern)
+    # Some systems write accents as characters of their own.
+    path, pattern = (unicodedata.normalize("NFC", name) for name in (path, pattern))
+    wanted = "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern)
+    return path == pattern or re.fullmatch(wanted, path, re.DOTALL) is not None

@@ -18,7 +18,7 @@ class WidthClass(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
-    from_mm: float = Field(ge=0, description="the least width, mm")
+    from_mm: float = Field(ge=0, le=1e4, description="the least width, mm")
     colour: str = Field(pattern=r"^#[0-9a-fA-F]{6}$", description="in the report, such as #c62828")
     meaning: str = Field("", description="in a few words")
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-import cv2
 import jinja2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from crack_pipeline.imaging.lines import simplify
 from crack_pipeline.reporting import wording
 from crack_pipeline.reporting.inspected import (
     NONE,
@@ -186,10 +186,7 @@ def _middle(crack: CrackLine) -> list[float]:
 
 
 def _line(path: NDArray[np.float64]) -> str:
-    corners = (
-        cv2.approxPolyDP(path.astype(np.float32)[:, None], _TOLERANCE, closed=False)[:, 0] if len(path) > 2 else path
-    )
-    places = np.rint((corners.astype(np.float64) + 0.5) * _PER_PIXEL).astype(np.int64)
+    places = np.rint((simplify(path, _TOLERANCE) + 0.5) * _PER_PIXEL).astype(np.int64)
     steps = np.diff(places, axis=0) if len(places) > 1 else np.zeros((1, 2), np.int64)
     start, *rest = ([f"{value / _PER_PIXEL:.8g}" for value in pair] for pair in (places[0], *steps))
     return f"M{start[0]} {start[1]}l{' '.join(f'{x} {y}' for x, y in rest)}"

@@ -4,6 +4,7 @@ import pytest
 from kedro.io import DatasetError
 
 from crack_pipeline.datasets import EmbeddingsDataset
+from crack_pipeline.imaging.camera import encode_png
 from crack_pipeline.imaging.foreground import Foreground
 from crack_pipeline.imaging.inpainting import Inpainting
 from crack_pipeline.models.weights import Weights
@@ -125,15 +126,22 @@ def test_without_repair_there_is_no_such_view(inspect):
     assert not any("repaired" in name for name in found.files("a.png"))
 
 
-def test_an_empty_root_is_an_empty_inspection(inspect):
-    found, *_ = inspect(Files())
-    assert found.paths == []
+def test_an_empty_root_is_an_error(inspect):
+    with pytest.raises(ValueError, match="there is no photograph in memory"):
+        inspect(Files(**{"scale.csv": b"path,millimetres_per_pixel\n*,1\n"}))
 
 
-def test_the_table_of_scales_is_no_photograph(inspect):
-    files = Files(**{"a.png": photograph(0), "scale.csv": b"path,millimetres_per_pixel\na.png,0.25\n"})
+@pytest.mark.parametrize(("level", "word"), [(5, "black"), (250, "white")])
+def test_a_photograph_in_which_nothing_is_seen_is_told_so(inspect, level, word):
+    found, *_ = inspect(Files(**{"a.png": encode_png(np.full((60, 80, 3), level, np.uint8))}))
+    assert f"it is {word} nearly all over" in found.facts("a.png")["note"]
+
+
+@pytest.mark.parametrize("name", ["a.png", "scale.png"])
+def test_the_table_of_scales_is_no_photograph(inspect, name):
+    files = Files(**{name: photograph(0), "scale.csv": b"path,millimetres_per_pixel\n*.png,0.25\n"})
     found, photographs, *_ = inspect(files)
-    assert found.paths == ["a.png"]
+    assert found.paths == [name]
     assert found.failed.empty
     assert photographs["millimetres_per_pixel"].tolist() == [0.25]
 
@@ -143,6 +151,7 @@ def test_the_table_of_scales_is_no_photograph(inspect):
     [
         ({"scale.csv": b"path,millimetres_per_pixel\nb.png,0.25\n"}, Scales(), "scale.csv, row 2: no photograph"),
         ({}, Scales(file="sizes.csv"), "there is no sizes.csv in memory"),
+        ({"Scale.csv": b"path,millimetres_per_pixel\na.png,0.25\n"}, Scales(), "memory holds Scale.csv: call it"),
     ],
 )
 def test_a_wrong_scale_ends_the_run_before_anything_is_looked_at(inspect, files, scale, message):

@@ -37,8 +37,8 @@ def tables(inspect):
     inspected, photographs, rejected, *_ = inspect(Files(**files))
     cracks, same = tabulating.tabulate_cracks(inspected, photographs, SEVERITY)
     pd.testing.assert_frame_equal(cracks, same)
-    table = tabulating.tabulate_photographs(inspected, photographs, cracks, SEVERITY)
-    failures = tabulating.list_failures(rejected, inspected)
+    table, _ = tabulating.tabulate_photographs(inspected, photographs, cracks, SEVERITY)
+    failures, _ = tabulating.list_failures(rejected, inspected, Scales())
     return inspected, cracks, table, failures
 
 
@@ -95,7 +95,8 @@ def test_totals_and_the_last_lines_say_what_was_found(tables):
     assert totals["length_mm"] == pytest.approx(60, rel=0.05)
     assert totals["severity"] == {"wide": 1, "narrow": 1, "unknown": 1}
     said = reporting.summarise(totals, table, failures, SEVERITY)
-    assert "3 of 4 photographs show cracks: 3 cracks, 0.06 m long in all" in said
+    assert "3 of 4 photographs show cracks: 3 cracks, 0.06 m long in all, at most 2.0" in said
+    assert "; without a scale 120 px long in all, at most 4.0 px wide" in said
     assert "1 wide, 1 narrow, 1 unknown (a standard)" in said
     assert "1 photographs have no scale" in said
     assert "broken.png: " in said
@@ -134,8 +135,8 @@ def test_the_report_shows_the_worst_photographs_and_lists_all(tables, inspect):
 def test_no_photograph_at_all_is_a_report_too(inspect):
     inspected, photographs, rejected, *_ = inspect(Files(**{"broken.png": b"nothing"}))
     cracks, _ = tabulating.tabulate_cracks(inspected, photographs, SEVERITY)
-    table = tabulating.tabulate_photographs(inspected, photographs, cracks, SEVERITY)
-    failures = tabulating.list_failures(rejected, inspected)
+    table, _ = tabulating.tabulate_photographs(inspected, photographs, cracks, SEVERITY)
+    failures, _ = tabulating.list_failures(rejected, inspected, Scales())
     totals = tabulating.total(table, cracks, failures)
     assert "no photograph could be inspected; 1 files left out:" in reporting.summarise(
         totals, table, failures, SEVERITY

@@ -43,6 +43,8 @@ VIEWS = ("photograph", "probability", "mask", "foreground", "repaired")
 _FORMAT = 1
 """Of the records: another number makes all of them anew."""
 _SECONDS_BETWEEN_LINES = 10.0
+_DARK, _BRIGHT, _SEEN = 24, 244, 0.05
+"""Levels up to, and from, which nothing is seen, and the share of a photograph that must lie between them."""
 
 
 class Finished(Protocol):
@@ -123,9 +125,7 @@ def inspect_photographs(
             logger.debug("%s", path, exc_info=True)
             failed.append((path, "error", f"{type(error).__name__}: {error}"))
         progress.step(path, kept=bool(kept), why=failed[0][2] if failed else None)
-        yield RecordChunk(records, kept, failed, number, last=number + 1 == len(paths))
-    if not paths:
-        yield RecordChunk([], [], [], 0, last=True)
+        yield RecordChunk(records, kept, failed, number, last=number + 1 == len(paths), root=raw.name)
 
 
 def threshold_of(segmenter: Weights, cracks: Cracks) -> float:
@@ -186,7 +186,7 @@ class _Inspector:
                 if self._cracks.counts(crack)
             ]
             mask = _together(found, (level.shape[0], level.shape[1]))
-        note = "" if inside.any() else "no concrete was found in it"
+        note = _nothing_seen(pixels) or ("" if inside.any() else "no concrete was found in it")
         repaired = pixels
         with clock.stage("repair"):
             if self._repair.enabled and found:
@@ -233,6 +233,16 @@ class _Inspector:
             views["repaired"] = shrink_to(repaired, side)
             files["repaired.jpg"] = encode_jpeg(repaired, 92)
         return files | {f"view_{name}.jpg": encode_jpeg(view, quality) for name, view in views.items()}
+
+
+def _nothing_seen(pixels: NDArray[np.uint8]) -> str:
+    """Say so where a photograph is nearly black or white all over."""
+    light = shrink_to(pixels, 512).max(axis=2) > _DARK, shrink_to(pixels, 512).min(axis=2) < _BRIGHT
+    if light[0].mean() < _SEEN:
+        return "it is black nearly all over: nothing can be said of what it shows"
+    if light[1].mean() < _SEEN:
+        return "it is white nearly all over: nothing can be said of what it shows"
+    return ""
 
 
 def _together(cracks: list[Crack], shape: tuple[int, int]) -> NDArray[np.bool_]:

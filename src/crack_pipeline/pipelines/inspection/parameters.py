@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from crack_pipeline.imaging.crack_objects import Crack
 from crack_pipeline.imaging.inpainting import Inpainting
-from crack_pipeline.imaging.scale import Optics, Scale
+from crack_pipeline.imaging.scale import LEAST, MOST, Optics, Scale
 from crack_pipeline.pipelines.trained import Trained
 
 
@@ -29,7 +29,7 @@ class Scales(_Strict):
         description="a table relative to the root of the photographs, see imaging.scale.read_scales; it comes before "
         "what is said here of all photographs, and need not be there",
     )
-    millimetres_per_pixel: float | None = Field(None, gt=0, description="of all photographs")
+    millimetres_per_pixel: float | None = Field(None, ge=LEAST, le=MOST, description="of all photographs")
     optics: Optics | None = Field(None, description="of all photographs")
 
     @model_validator(mode="after")

@@ -64,22 +64,37 @@ def read_scale(raw: Source, listed: pd.DataFrame, scale: Scales, foreground: For
     Raises
     ------
     ValueError
-        If the table is wrong, whose row the message names, or cannot be read, or one that was asked for is missing.
+        If there is no photograph, the table is wrong, whose row the message names, or cannot be read, or one that was
+        asked for is missing.
     """
     photographs = listed[~listed["path"].isin([scale.file, foreground.prompts])].reset_index(drop=True)
+    if photographs.empty:
+        raise ValueError(f"there is no photograph in {raw.name}")
     paths = photographs["path"].tolist()
     found: dict[str, Scale] = {}
-    if (listed["path"] == scale.file).any():
+    if _is_there(raw, scale):
         found = read_scales(_read(raw, scale.file), paths, scale.file)
         logger.info("%s gives the scale of %s of %s photographs", scale.file, f"{len(found):,}", f"{len(paths):,}")
-    elif scale.file != Scales.model_fields["file"].default:
-        raise ValueError(f"there is no {scale.file} in {raw.name}: inspection.scale.file is relative to the root")
     scales = [found.get(path, scale.common) for path in paths]
     direct = [of if isinstance(of, float) else np.nan for of in scales]
     optics = {name: [getattr(of, name) if isinstance(of, Optics) else np.nan for of in scales] for name in OPTICS}
     return photographs.assign(
         millimetres_per_pixel=np.array(direct, np.float64), **pd.DataFrame(optics, dtype=np.float64)
     )
+
+
+def _is_there(raw: Source, scale: Scales) -> bool:
+    """Say whether there is a table of scales; one that cannot be read, or is called nearly so, is an error."""
+    for path, _, kind, reason in raw.list():
+        if path == scale.file:
+            if kind:
+                raise ValueError(f"{scale.file} in {raw.name} cannot be read: {reason}")
+            return True
+        if path.lower() == scale.file.lower():
+            raise ValueError(f"{raw.name} holds {path}: call it {scale.file}, or name it with inspection.scale.file")
+    if scale.file != Scales.model_fields["file"].default:
+        raise ValueError(f"there is no {scale.file} in {raw.name}: inspection.scale.file is relative to the root")
+    return False
 
 
 def _read(raw: Source, file: str) -> bytes:

@@ -127,9 +127,14 @@ def summarise(
 
 
 def _extent(totals: Mapping[str, Any]) -> str:
-    if totals["max_width_mm"] is None:
-        return f"{totals['length_px']:,.0f} px long in all, at most {totals['max_width_px']:.1f} px wide"
-    return f"{totals['length_mm'] / 1000:,.2f} m long in all, at most {totals['max_width_mm']:.2f} mm wide"
+    extents = []
+    if totals["max_width_mm"] is not None:
+        extents.append(f"{totals['length_mm'] / 1000:,.2f} m long in all, at most {totals['max_width_mm']:.2f} mm wide")
+    if totals["max_width_px_unscaled"] is not None:
+        more = "without a scale " if extents else ""
+        length, width = totals["length_px_unscaled"], totals["max_width_px_unscaled"]
+        extents.append(f"{more}{length:,.0f} px long in all, at most {width:.1f} px wide")
+    return "; ".join(extents) or "none"
 
 
 def _page(inspected: Records, row: Mapping[Any, Any], cracks: pd.DataFrame, *, shown: bool) -> PhotographPage:
@@ -194,14 +199,24 @@ class _Pictures(Mapping[str, tuple[str, bytes]]):
 def _settings(
     segmenter: Weights, trained_by: str, foreground: Foreground, what: Cracks, scale: Scales, repair: Repair
 ) -> dict[str, str]:
-    common = scale.common
     return {
         "Model": f"{trained_by}, {segmenter.fingerprint()[:12]}",
         "Threshold of the probability": f"{threshold_of(segmenter, what):.3f}",
-        "Smallest crack": f"{what.least_pixels} px in area, {what.least_length:g} px in length",
+        "Smallest crack": f"{what.least_pixels} px in area, {what.least_length:g} px in length, "
+        f"{what.least_elongation:g} times as long as wide",
         "Foreground": foreground.method.replace("_", " "),
-        "Scale": f"{scale.file}, by photograph"
-        if common is None
-        else f"{common} for all photographs without their own",
+        "Scale": _scale(scale),
         "Repaired view": repair.how.method.replace("_", " ") if repair.enabled else "none",
     }
+
+
+def _scale(scale: Scales) -> str:
+    """Say where scales come from; of which photographs one is known stands beside each."""
+    if scale.optics is not None:
+        of = scale.optics
+        every = f"{of.distance_m:g} m away, lens of {of.focal_length_mm:g} mm, sensor of {of.sensor_width_mm:g} mm"
+    elif scale.millimetres_per_pixel is not None:
+        every = f"{scale.millimetres_per_pixel:g} mm/px"
+    else:
+        return f"from {scale.file}, if there is one"
+    return f"{every}, where {scale.file} says nothing else"

@@ -11,6 +11,7 @@ import pandas as pd
 from crack_pipeline.imaging.crack_records import coco_document, coco_image, geojson_document
 from crack_pipeline.imaging.scale import Optics, resolve
 from crack_pipeline.imaging.severity import NONE, UNKNOWN, Severity
+from crack_pipeline.pipelines.inspection.parameters import Scales
 from crack_pipeline.pipelines.inspection.preparing import OPTICS
 
 CRACKS = {
@@ -116,12 +117,13 @@ def tabulate_cracks(
 
 def tabulate_photographs(
     inspected: Records, photographs: pd.DataFrame, cracks: pd.DataFrame, severity: Severity
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Give every photograph that was looked at a row, the most severely cracked first.
 
     Returns
     -------
-    pandas.DataFrame
+    tuple of pandas.DataFrame
+        The same twice, for Parquet and for CSV, from which a name such as 007 would come back as a number.
         `PHOTOGRAPHS`: ``score`` is the highest probability of a pixel; ``predicted`` crack or normal; ``severity`` that
         of its worst crack; ``overlay`` its file.
     """
@@ -153,13 +155,15 @@ def tabulate_photographs(
     order = table.assign(rank=table["severity"].map(ranks)).sort_values(
         ["rank", "max_width_mm", "max_width_px", "length_px"], ascending=False, na_position="last", kind="stable"
     )
-    return table.loc[order.index].reset_index(drop=True)
+    table = table.loc[order.index].reset_index(drop=True)
+    return table, table
 
 
-def list_failures(rejected: pd.DataFrame, inspected: Records) -> pd.DataFrame:
-    """Name every file of which nothing was found: ``path``, ``reason``, ``kind``."""
-    both = pd.concat([rejected, inspected.failed], ignore_index=True).astype("str")
-    return both.sort_values(["path", "reason"], ignore_index=True)[["path", "reason", "kind"]]
+def list_failures(rejected: pd.DataFrame, inspected: Records, scale: Scales) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Name every file of which nothing was found: ``path``, ``reason``, ``kind``; twice, for use and for CSV."""
+    both = pd.concat([rejected[rejected["path"] != scale.file], inspected.failed], ignore_index=True).astype("str")
+    both = both.sort_values(["path", "reason"], ignore_index=True)[["path", "reason", "kind"]]
+    return both, both
 
 
 def export_coco(inspected: Records, cracks: pd.DataFrame) -> dict[str, Any]:
@@ -194,8 +198,16 @@ def export_geojson(inspected: Records, cracks: pd.DataFrame) -> dict[str, Any]:
 
 
 def total(photographs_table: pd.DataFrame, cracks: pd.DataFrame, failures: pd.DataFrame) -> dict[str, Any]:
-    """Count and add up what the inspection found; lengths in mm are those of photographs with a scale."""
-    known = cracks.dropna(subset=["max_width_mm"])
+    """Count and add up what the inspection found.
+
+    Returns
+    -------
+    dict
+        Numbers of photographs and cracks; ``length_mm`` and ``max_width_mm`` are of the cracks whose scale is known,
+        ``length_px_unscaled`` and ``max_width_px_unscaled`` of the others, ``length_px`` and ``max_width_px`` of all.
+    """
+    unscaled = cracks["max_width_mm"].isna()
+    known, others = cracks[~unscaled], cracks[unscaled]
     return {
         "photographs": len(photographs_table),
         "cracked": int((photographs_table["cracks"] > 0).sum()),
@@ -204,6 +216,8 @@ def total(photographs_table: pd.DataFrame, cracks: pd.DataFrame, failures: pd.Da
         "cracks": len(cracks),
         "length_px": float(cracks["length_px"].sum()),
         "max_width_px": float(cracks["max_width_px"].max()) if len(cracks) else 0.0,
+        "length_px_unscaled": float(others["length_px"].sum()),
+        "max_width_px_unscaled": float(others["max_width_px"].max()) if len(others) else None,
         "length_mm": float(known["length_mm"].sum()),
         "max_width_mm": float(known["max_width_mm"].max()) if len(known) else None,
         "severity": {str(name): int(number) for name, number in cracks["severity"].value_counts().items()},
