@@ -103,6 +103,8 @@ def test_a_blot_is_no_crack(inspect):
     assert found.facts("a.png")["cracks"] == []
     found, *_ = inspect(Files(**{"a.png": blot}), cracks=Cracks(least_elongation=1))
     assert len(found.facts("a.png")["cracks"]) == 1
+    found, *_ = inspect(Files(**{"a.png": blot}), cracks=Cracks(least_elongation=1, most_width=40))
+    assert found.facts("a.png")["cracks"] == []
 
 
 def test_a_photograph_without_concrete_is_told_so(inspect, monkeypatch):
@@ -116,7 +118,7 @@ def test_a_photograph_without_concrete_is_told_so(inspect, monkeypatch):
 def test_where_nothing_is_sound_nothing_is_repaired(inspect):
     dark = photograph(0, top=0, width=96, size=(96, 120))
     repair = Repair(how=Inpainting(margin=50))
-    found, *_ = inspect(Files(**{"a.png": dark}), repair=repair, cracks=Cracks(least_elongation=0))
+    found, *_ = inspect(Files(**{"a.png": dark}), repair=repair, cracks=Cracks(least_elongation=0, most_width=None))
     assert "there is nothing to fill" in found.facts("a.png")["note"]
     assert len(found.facts("a.png")["cracks"]) == 1
 

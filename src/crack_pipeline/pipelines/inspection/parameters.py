@@ -58,10 +58,17 @@ class Cracks(_Strict):
         description="what is not so many times as long as it is wide is left out: a blot. 3 costs 0.1 % of the length "
         "of the cracks in DeepCrack's training masks, and none of those of UAV75",
     )
+    most_width: float | None = Field(
+        70.0,
+        gt=0,
+        description="what is wider on average is left out: a shadow, a gap between parts, px. No crack in DeepCrack's "
+        "training masks is; null: nothing is too wide",
+    )
 
     def counts(self, crack: Crack) -> bool:
         """Say whether something that was found is a crack."""
-        return crack.length >= max(self.least_length, self.least_elongation * crack.mean_width)
+        narrow = self.most_width is None or crack.mean_width <= self.most_width
+        return narrow and crack.length >= max(self.least_length, self.least_elongation * crack.mean_width)
 
 
 class Repair(_Strict):

@@ -204,6 +204,7 @@ def _settings(
         "Threshold of the probability": f"{threshold_of(segmenter, what):.3f}",
         "Smallest crack": f"{what.least_pixels} px in area, {what.least_length:g} px in length, "
         f"{what.least_elongation:g} times as long as wide",
+        "Widest crack": "any" if what.most_width is None else f"{what.most_width:g} px on average",
         "Foreground": foreground.method.replace("_", " "),
         "Scale": _scale(scale),
         "Repaired view": repair.how.method.replace("_", " ") if repair.enabled else "none",
