@@ -311,7 +311,7 @@ class _Progress:
             new = self._done - self._kept
             left = (now - self._began) / new * (self._total - self._done) if new else 0.0
             logger.info(
-                "inspected %s of %s photographs, %s of them in an earlier run; %s s left at most",
+                "inspected %s of %s photographs, %s of them in an earlier run; about %s s left",
                 f"{self._done:,}",
                 f"{self._total:,}",
                 f"{self._kept:,}",
