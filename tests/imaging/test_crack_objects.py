@@ -303,3 +303,22 @@ def test_a_bad_mask_takes_seconds(kind):
     started = time.process_time()
     find_cracks(mask)
     assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize(("width", "length", "beside"), [(60, 200, 3), (140, 498, 1), (400, 1300, 100)])
+def test_a_wide_crack_is_measured_to_its_ends_however_little_lies_beside_it(width, length, beside):
+    wall = np.zeros((width + 2 * beside, length + 2 * beside), bool)
+    wall[beside:-beside, beside:-beside] = True
+    (found,) = find_cracks(wall)
+    assert found.length == pytest.approx(length, rel=0.02)
+    assert found.mean_width == pytest.approx(width, rel=0.02)
+
+
+@pytest.mark.parametrize("width", [6, 12, 16])
+def test_a_sharp_bend_is_no_wide_place(width):
+    corner = np.array([[[30, 30], [230, 30], [130, 30 + round(100 * np.sqrt(3))]]], np.int32)  # 60 degrees
+    wall = np.zeros((260, 260), np.uint8)
+    cv2.polylines(wall, corner, isClosed=False, color=1, thickness=width)
+    (found,) = find_cracks(wall.astype(bool))
+    assert found.mean_width == pytest.approx(width, abs=1.5)
+    assert found.max_width <= 1.6 * width + 1

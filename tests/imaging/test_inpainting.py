@@ -115,3 +115,12 @@ def test_a_large_photograph_is_filled_as_a_part_of_it_alone(method):
     how = Inpainting(method=method, grain=0, window=15)
     difference = inpaint(picture, crack, how)[part].astype(int) - inpaint(picture[part], crack[part], how)
     assert np.abs(difference).max() <= 2
+
+
+def test_a_deep_hole_takes_seconds_with_every_method():
+    wall = np.random.default_rng(0).normal(150, 8, (220, 300)).clip(0, 255).astype(np.uint8)
+    hole = np.zeros(wall.shape, bool)
+    hole[40:180, 40:260] = True
+    for method in METHODS:
+        filled = inpaint(np.where(hole, 0, wall).astype(np.uint8), hole, Inpainting(method=method))
+        assert filled[hole].mean() == pytest.approx(150, abs=25)

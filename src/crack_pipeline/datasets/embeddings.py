@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,8 @@ from crack_pipeline.models.embedding import Embedding
 logger = logging.getLogger(__name__)
 
 _SUFFIX = ".safetensors"
+_ABANDONED = 3600.0
+"""Seconds after which nobody writes a part any more."""
 
 
 class Embeddings:
@@ -67,6 +70,7 @@ class Embeddings:
             try:
                 features = embedding.features.detach().cpu().contiguous()
                 save_file({"features": features}, part, metadata={"facts": json.dumps(facts)})
+                Path(part).chmod(0o644)
                 Path(part).replace(path)
             finally:
                 Path(part).unlink(missing_ok=True)
@@ -76,6 +80,9 @@ class Embeddings:
 
     def _make_room(self) -> None:
         """Delete what was not used for the longest time, beyond the size that is allowed."""
+        for part in self.folder.glob("*.part"):
+            if time.time() - part.stat().st_mtime > _ABANDONED:
+                part.unlink(missing_ok=True)
         left = self.megabytes * 1e6
         kept = [(path, path.stat()) for path in self.folder.glob(f"*{_SUFFIX}")]
         for path, facts in sorted(kept, key=lambda entry: entry[1].st_mtime_ns, reverse=True):

@@ -28,6 +28,9 @@ from crack_pipeline.imaging.concrete_evidence import Evidence, disc, weigh
 SIDE = 1024
 """Longest side of the photograph of which the evidence is taken, px, where no other is given."""
 
+FEWEST = 8
+"""Cells along the shorter side without which colours are not told apart."""
+
 _SURE_RADIUS = 0.03
 _SMOOTH = 3.0
 """Standard deviation in cells: a cell alone is never sure."""
@@ -96,7 +99,7 @@ def structure_from_masks(
         If a mask is not of two dimensions or of bool.
     """
     evidence = weigh(photograph, side)
-    if not has_other(evidence, rule):
+    if min(evidence.concrete.shape) < FEWEST or not has_other(evidence, rule):
         return np.ones(photograph.shape[:2], np.bool_)
     cells = evidence.concrete.shape
     small = []

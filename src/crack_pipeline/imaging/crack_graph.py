@@ -25,7 +25,7 @@ def centrelines(places: _Indices, stride: int, widths: NDArray[np.float32]) -> l
     Parameters
     ----------
     places
-        (n,), ascending: where in the flat picture the lines of 1 px are (:func:`~crack_pipeline.imaging.thin`); none
+        (n,), ascending: where in the flat picture the lines of 1 px are (:func:`.crack_thinning.thin`); none
         is at its border.
     stride
         Width of the picture, px.

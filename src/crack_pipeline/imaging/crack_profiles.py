@@ -30,6 +30,8 @@ _BESIDE, _EDGE = 1.0, 0.5
 """How many widths a crack is looked for on each side of its line; what of a pixel its edge covers."""
 _END, _FORK = 0.5, 1.0
 """Widths from an end, and from a fork, within which its width is not that of the crack."""
+_BEND = 1.15
+"""How many times as wide as a disc that fits into it a crack may be across its line; more is a bend."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ class Profiles:
     widths
         (N,): at right angles, px.
     counted
-        (N,): false near the ends of the crack, whose corners may be round, and near forks, where branches overlap.
+        (N,): false near the ends of the crack, whose corners may be round, near forks, where branches overlap, and in
+        sharp bends, across which it is wider than a disc that fits into it.
     """
 
     lines: Lines
@@ -145,7 +148,8 @@ def measure(lines: Lines, free: NDArray[np.bool_], rough: _Floats, own: _Ints, p
     lines, rough = _trimmed(lines, free, rough)
     lines, rough = _to_the_ends(_smoothed(lines, local), local, rough, free, own, picture)
     widths = _filtered(_across(lines, local, rough, own, picture), lines, 1 + 2 * (local / 2).astype(np.int64))
-    return Profiles(lines, widths, _counted(lines, free, local, own))
+    straight = widths <= _BEND * rough + 1
+    return Profiles(lines, widths, _counted(lines, free, local, own, straight))
 
 
 def _trimmed(lines: Lines, free: NDArray[np.bool_], rough: _Floats) -> tuple[Lines, _Floats]:
@@ -231,7 +235,7 @@ def _to_the_ends(
         towards /= np.maximum(length, 1e-9)[:, None]
         steps = np.zeros(len(own), np.int64)
         active = np.flatnonzero(free[:, end] & (length > 0))
-        for step in range(picture.labels.shape[0] + picture.labels.shape[1]):
+        for step in range(int(sum(picture.labels.shape) / _STEP)):
             active = active[picture.share(start[active] + step * _STEP * towards[active], own[active]) >= _EDGE]
             if not len(active):
                 break
@@ -280,14 +284,16 @@ def _across(lines: Lines, local: _Floats, rough: _Floats, own: _Ints, picture: P
     return total
 
 
-def _counted(lines: Lines, free: NDArray[np.bool_], local: _Floats, own: _Ints) -> NDArray[np.bool_]:
-    """Say which points lie away from the ends and forks of the crack, at least one of each crack."""
+def _counted(
+    lines: Lines, free: NDArray[np.bool_], local: _Floats, own: _Ints, straight: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Say which points lie away from the ends, forks and sharp bends of the crack, at least one of each crack."""
     far = np.where(free, _END, _FORK) * local[:, None]
     ring = (lines.points[lines.first] == lines.points[lines.last]).all(axis=1) & (lines.lengths > 1)
     far[ring] = 0
     line, before = lines.line, lines.along
     after = (before[lines.last])[line] - before
-    counted = (before >= far[line, 0]) & (after >= far[line, 1])
+    counted = (before >= far[line, 0]) & (after >= far[line, 1]) & straight
     none = np.bincount(own[line], counted, minlength=int(own.max(initial=0)) + 1) == 0
     counted[(lines.first + lines.lengths // 2)[none[own]]] = True
     return counted

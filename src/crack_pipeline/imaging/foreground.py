@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from crack_pipeline.imaging.concrete_evidence import weigh
-from crack_pipeline.imaging.concrete_rule import SIDE, ConcreteRule, complete, enlarge, has_other, with_position
+from crack_pipeline.imaging.concrete_rule import FEWEST, SIDE, ConcreteRule, complete, enlarge, has_other, with_position
 
 Model = Literal["vit_b", "vit_l", "vit_h"]
 
 _CERTAIN = (-3.0, 2.0)
 """Evidence, counted from that which decides, from which on colours cannot change what a place is."""
-_FEWEST = 8
-"""Cells along the shorter side without which colours are not told apart."""
 
 
 class AutomaticMasks(BaseModel):
@@ -105,7 +103,7 @@ def find_foreground(photograph: NDArray[np.uint8], how: Foreground) -> NDArray[n
     if how.method == "none":
         return np.ones(size, np.bool_)
     evidence = weigh(photograph, how.side)
-    if min(evidence.concrete.shape) < _FEWEST or not has_other(evidence, how.rule):
+    if min(evidence.concrete.shape) < FEWEST or not has_other(evidence, how.rule):
         return np.ones(size, np.bool_)
     decided = with_position(evidence.concrete, how.rule) - how.rule.least_evidence
     concrete = _cut(evidence.colours, decided, how.rounds)

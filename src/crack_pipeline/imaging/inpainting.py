@@ -24,6 +24,8 @@ _MARCHED, _EQUATIONS = 512, 128
 """Sides of the squares that are filled at a time, px."""
 _OFF_BY = 0.05
 """Share of the sound pixels by which the rank of a median may be off."""
+_DEEPEST = 32
+"""Depth of a hole, px, from which on no equations are solved."""
 _AT_ONCE = 2**24
 
 
@@ -119,7 +121,9 @@ def _in_windows(photograph: NDArray[np.uint8], unknown: NDArray[np.bool_], how: 
     size = _EQUATIONS if how.method == "biharmonic" else _MARCHED
     for window in hole_windows(unknown, size=size, least=16 + round(how.radius), depths=2.0):
         surface, hole = photograph[window.around], unknown[window.around]
-        if how.method == "biharmonic":
+        if how.method == "biharmonic" and _is_deep(hole):
+            levels = fill_texture(np.ascontiguousarray(surface), hole, grain=0.0)
+        elif how.method == "biharmonic":
             colours = -1 if photograph.ndim == 3 else None
             values = inpaint_biharmonic(surface / 255.0, hole, split_into_regions=True, channel_axis=colours)
             levels = np.clip(np.rint(255.0 * values), 0, 255).astype(np.uint8)
@@ -129,6 +133,11 @@ def _in_windows(photograph: NDArray[np.uint8], unknown: NDArray[np.bool_], how: 
         inside = unknown[window.core]
         filled[window.core][inside] = levels[window.inner][inside]
     return filled
+
+
+def _is_deep(hole: NDArray[np.bool_]) -> bool:
+    """Say whether equations for all of a hole (H, W) would take minutes."""
+    return bool(cv2.distanceTransform(hole.view(np.uint8), cv2.DIST_L2, 3).max() > _DEEPEST)
 
 
 class _Strip(NamedTuple):

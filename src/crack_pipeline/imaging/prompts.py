@@ -50,9 +50,10 @@ def read_prompts(text: bytes, paths: Iterable[str]) -> dict[str, Prompts]:
     Parameters
     ----------
     text
-        CSV in UTF-8 with the columns ``path`` (of a photograph), ``kind`` (``point`` or ``box``), ``x``, ``y`` and, as
-        needed, ``x2``, ``y2`` (the opposite corner of a box) and ``label`` (of a point: 1 structure, as where it is
-        empty, or 0 background). Coordinates are px of the upright photograph, from its upper left corner.
+        CSV in UTF-8, with commas or semicolons, with the columns ``path`` (of a photograph), ``kind`` (``point`` or
+        ``box``), ``x``, ``y`` and, as needed, ``x2``, ``y2`` (the opposite corner of a box) and ``label`` (of a point:
+        1 structure, as where it is empty, or 0 background). Coordinates are px of the upright photograph, from its
+        upper left corner.
     paths
         Of the photographs that there are, relative to their root, with ``/``.
 
@@ -75,7 +76,9 @@ def read_prompts(text: bytes, paths: Iterable[str]) -> dict[str, Prompts]:
         decoded = text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"the prompts are no text in UTF-8: {error.reason} at byte {error.start}") from error
-    rows = csv.DictReader(io.StringIO(decoded, newline=""))
+    header = decoded.partition("\n")[0]
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    rows = csv.DictReader(io.StringIO(decoded, newline=""), delimiter=delimiter)
     try:
         names = [name.strip() for name in rows.fieldnames or ()]
         _check_columns(names)

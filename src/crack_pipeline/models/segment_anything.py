@@ -91,6 +91,11 @@ def embed(network: Sam, photograph: NDArray[np.uint8]) -> Embedding:
     Returns
     -------
     Embedding
+
+    Raises
+    ------
+    ValueError
+        If the network gives what is not a number: its weights are damaged.
     """
     height, width = photograph.shape[:2]
     side = network.image_encoder.img_size
@@ -101,6 +106,8 @@ def embed(network: Sam, photograph: NDArray[np.uint8]) -> Embedding:
     image = torch.from_numpy(np.ascontiguousarray(shrunk)).permute(2, 0, 1)[None].to(network.device)
     with torch.no_grad():
         features = network.image_encoder(network.preprocess(image))
+    if not torch.isfinite(features).all():
+        raise ValueError("the weights of Segment Anything give what is not a number: fetch them again")
     return Embedding(features.float().cpu(), input_size, (height, width))
 
 

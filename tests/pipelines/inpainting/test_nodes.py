@@ -211,16 +211,48 @@ def test_methods_are_compared_on_simulated_cracks(squares, plan):
     assert len(figure.axes) == 3 * (2 + len(JUDGING.methods))
 
 
-def test_photographs_are_looked_at_again_before_and_after(segmenter, plan):
+def of_a_repair(photographs, **changed):
+    """The table of a repair that found cracks everywhere."""
+    facts = {"crack_pixels": 50, "width": 96, "height": 96} | changed
+    return Segmentation(photographs[["path"]].assign(**facts), pd.DataFrame())
+
+
+@pytest.mark.parametrize(
+    ("changed", "looked_at"), [({}, JUDGING.photographs), ({"crack_pixels": 0}, 0), ({"width": 10**6}, 0)]
+)
+def test_cracked_photographs_are_looked_at_again_before_and_after(segmenter, plan, changed, looked_at):
     raw = files(4)
     photographs, _ = listed(raw)
+    done = of_a_repair(photographs, **changed)
     alarms = judging.look_again(
-        raw, photographs, marking.Models(segmenter, None), PAIRS, PRESETS, READING, FILL, TILES, JUDGING, plan
+        raw, photographs, marking.Models(segmenter, None), PAIRS, PRESETS, READING, done, FILL, TILES, JUDGING, plan
     )
-    assert alarms["path"].nunique() == JUDGING.photographs
-    assert set(alarms["method"]) == {"none", "median", "texture"}
-    assert (alarms["segmenter_there"] <= alarms["segmenter"]).all()
-    assert alarms["detector"].isna().all()
+    assert alarms["path"].nunique() == looked_at
+    if looked_at:
+        assert set(alarms["method"]) == {"none", "median", "texture"}
+        assert (alarms["segmenter_there"] <= alarms["segmenter"]).all()
+        assert alarms["detector"].isna().all()
+
+
+def test_one_odd_photograph_does_not_cost_the_others(segmenter, plan, monkeypatch):
+    real, calls = repairing.inpaint, []
+
+    def odd(*given):
+        calls.append(1)
+        if len(calls) == 2:
+            raise MemoryError
+        return real(*given)
+
+    monkeypatch.setattr(repairing, "inpaint", odd)
+    raw = files(3)
+    photographs, _ = listed(raw)
+    chunks = list(
+        repairing.repair_photographs(
+            raw, photographs, marking.Models(segmenter, None), PAIRS, PRESETS, READING, FILL, TILES, Output(), plan
+        )
+    )
+    assert [len(chunk.photographs) for chunk in chunks] == [1, 0, 1]
+    assert "does not fit in memory" in chunks[1].rejected[0][2]
 
 
 ALARMS = pd.DataFrame(

@@ -105,6 +105,7 @@ def test_a_blot_is_no_crack(inspect):
     assert len(found.facts("a.png")["cracks"]) == 1
     found, *_ = inspect(Files(**{"a.png": blot}), cracks=Cracks(least_elongation=1, most_width=40))
     assert found.facts("a.png")["cracks"] == []
+    assert found.facts("a.png")["note"] == "1 wider than 40 px on average, is left out"
 
 
 def test_a_photograph_without_concrete_is_told_so(inspect, monkeypatch):

@@ -18,6 +18,7 @@ from crack_pipeline.imaging import tiling
 from crack_pipeline.imaging.camera_traces import measure_traces
 from crack_pipeline.imaging.decoding import Undecodable, prepare
 from crack_pipeline.imaging.inpainting import Inpainting, Method, inpaint, widen
+from crack_pipeline.imaging.segmented import Segmentation
 from crack_pipeline.imaging.simulation import Simulation, simulate
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.nodes import score_named
@@ -33,7 +34,7 @@ from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)
 
-_OF_ONE, _SCANNED = 2, 4
+_OF_ONE, _SCANNED = 2, 2
 """Most squares of one photograph, and how many photographs are opened for each one that is needed."""
 _CLEAR = 8
 """Least distance of a sound square from any crack, px."""
@@ -69,7 +70,7 @@ def find_sound_concrete(
     -------
     list of ndarray of uint8
         (S, S, 3) each, at most ``judging.squares``; fewer, or none, where there are no more in the photographs that are
-        opened: four for each square.
+        opened: two for each square.
     """
     marker = marker_of(raw, models, dataset, presets, reading, tiles, plan)
     squares: list[NDArray[np.uint8]] = []
@@ -154,12 +155,18 @@ def look_again(
     dataset: Dataset,
     presets: Presets,
     reading: Reading,
+    repaired: Segmentation,
     fill: Inpainting,
     tiles: Tiles,
     judging: Judging,
     plan: Plan,
 ) -> pd.DataFrame:
     """Repair some photographs with every method, and let the segmenter and the detector look at them again.
+
+    Parameters
+    ----------
+    repaired
+        What has been repaired already: of these photographs, some that are cracked and not too large are taken.
 
     Returns
     -------
@@ -168,25 +175,23 @@ def look_again(
         that it finds), ``segmenter_there`` (of these, where there was one that was filled), ``detector`` (its score,
         less its threshold: above 0 is an alarm); missing where there is no such model.
     """
-    if models.segmenter is None and models.detector is None:
+    done = repaired.photographs
+    if done.empty or (models.segmenter is None and models.detector is None):
         return pd.DataFrame(columns=list(ALARMS))
     marker = marker_of(raw, models, dataset, presets, reading, tiles, plan)
     detector = Detector(models.detector, plan) if models.detector is not None else None
+    wanted = done.loc[(done["crack_pixels"] > 0) & (done["width"] * done["height"] <= judging.largest), "path"]
+    cracked = photographs[photographs["path"].isin(wanted)]
     rows: list[tuple[Any, ...]] = []
-    seen = 0
-    for row, marked in _opened(marker, photographs, len(photographs), judging.seed):
-        if seen == judging.photographs:
-            break
+    for row, marked in _opened(marker, cracked, judging.photographs, judging.seed):
         where = widen(marked.crack, fill.margin)
-        if not marked.crack.any() or where.all() or where.size > judging.largest:
-            continue
-        seen += 1
         pictures = _repaired(marked, fill, judging.methods)
         found = [marker.segmenter.find(picture) if marker.segmenter else None for picture in pictures.values()]
         scores = detector.above(list(pictures.values())) if detector else [None] * len(pictures)
         for method, crack, score in zip(pictures, found, scores, strict=True):
             counts = (int(crack.sum()), int((crack & where).sum())) if crack is not None else (None, None)
-            rows.append((marked.photo_id, photographs["path"].iloc[row], method, *counts, score))
+            rows.append((marked.photo_id, cracked["path"].iloc[row], method, *counts, score))
+        logger.info("looked again at %s", cracked["path"].iloc[row])
     return pd.DataFrame(rows, columns=list(ALARMS))
 
 

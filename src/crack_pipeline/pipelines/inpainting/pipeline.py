@@ -64,7 +64,7 @@ def create_pipeline(**_: Any) -> Pipeline:
         Node(
             compare_fills, ["sound_squares", "models", _FILL, _TILES, _JUDGING, "plan"], "fills", name="compare_fills"
         ),
-        Node(look_again, [*_FOUND, _FILL, _TILES, _JUDGING, "plan"], "alarms", name="look_again"),
+        Node(look_again, [*_FOUND, "repaired", _FILL, _TILES, _JUDGING, "plan"], "alarms", name="look_again"),
         Node(measure, ["fills", "alarms", "predictions_repaired", _JUDGING], "metrics", name="measure"),
         Node(track_metrics, "metrics", "tracked_metrics", name="track_metrics"),
         Node(draw_fills, ["sound_squares", _FILL, _JUDGING], "filled_cracks", name="draw_fills"),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crack_pipeline.imaging.decoding import Undecodable
-from crack_pipeline.imaging.inpainting import Inpainting, inpaint
+from crack_pipeline.imaging.inpainting import Inpainting, inpaint, widen
 from crack_pipeline.imaging.repaired import RepairedChunk, RepairedPhotograph, before_after
 from crack_pipeline.imaging.segmented import Segmentation
 from crack_pipeline.pipelines.ingestion.listing import Source
@@ -76,6 +76,10 @@ def repair_photographs(
             found.append(_repair(path, marker.open(path, label, mask_path), fill, output))
         except Undecodable as why:
             rejected.append((path, why.kind, why.reason))
+        except MemoryError:
+            rejected.append((path, "memory", "it does not fit in memory: lower reading.max_pixels, or tiles.size"))
+        except Exception as error:  # one odd photograph must not cost the others
+            rejected.append((path, "error", f"{type(error).__name__}: {error}"))
         now = time.monotonic()
         if now - said > _SECONDS_BETWEEN_LINES or number + 1 == len(rows):
             said = now
@@ -120,14 +124,13 @@ def _repair(path: str, marked: Marked, fill: Inpainting, output: Output) -> Repa
     except ValueError as error:
         raise Undecodable(_NOTHING_SOUND, str(error)) from None
     seconds = time.perf_counter() - began
-    changed = (filled != pixels).any(axis=2)
     facts = {
         "image_id": marked.photo_id,
         "width": crack.shape[1],
         "height": crack.shape[0],
         "cracks": source,
         "crack_pixels": int(np.count_nonzero(crack)),
-        "filled_pixels": int(np.count_nonzero(changed)),
+        "filled_pixels": int(np.count_nonzero(widen(crack, fill.margin))) if crack.any() else 0,
         "method": fill.method,
         "seconds": round(seconds, 4),
     }

@@ -123,7 +123,8 @@ def inspect_photographs(
             failed.append((path, "memory", "it does not fit in memory: lower reading.max_pixels, or tiles.size"))
         except Exception as error:  # one odd photograph must not cost the others
             logger.debug("%s", path, exc_info=True)
-            failed.append((path, "error", f"{type(error).__name__}: {error}"))
+            name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            failed.append((path, "error", f"{name}{error}"))
         progress.step(path, kept=bool(kept), why=failed[0][2] if failed else None)
         yield RecordChunk(records, kept, failed, number, last=number + 1 == len(paths), root=raw.name)
 
@@ -180,13 +181,16 @@ class _Inspector:
             level = levels(self._network, convert(pixels, self._mode), self._plan, self._tiles)
             level[~inside] = 0
         with clock.stage("measure"):
-            found = [
-                crack
-                for crack in find_cracks(level >= level_of(self._threshold), least_pixels=self._cracks.least_pixels)
-                if self._cracks.counts(crack)
-            ]
+            every = find_cracks(level >= level_of(self._threshold), least_pixels=self._cracks.least_pixels)
+            formed = [crack for crack in every if self._cracks.counts(crack)]
+            found = [crack for crack in formed if not self._cracks.too_wide(crack)]
             mask = _together(found, (level.shape[0], level.shape[1]))
         note = _nothing_seen(pixels) or ("" if inside.any() else "no concrete was found in it")
+        if len(found) < len(formed) and not note:
+            wide = len(formed) - len(found)
+            note = (
+                f"{wide} wider than {self._cracks.most_width:g} px on average, {'is' if wide == 1 else 'are'} left out"
+            )
         repaired = pixels
         with clock.stage("repair"):
             if self._repair.enabled and found:

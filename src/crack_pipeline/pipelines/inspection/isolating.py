@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crack_pipeline.imaging.foreground import Foreground, find_foreground
-from crack_pipeline.imaging.prompts import Prompts, read_prompts
+from crack_pipeline.imaging.prompts import Prompts, check_inside, read_prompts
 from crack_pipeline.models.embedding import Embedding
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.listing import Source
@@ -21,6 +21,9 @@ from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.foreground import encode, find_structure, load_network
 
 logger = logging.getLogger(__name__)
+
+_MANY = 12
+"""Points along a side that a processor can do with."""
 
 
 class Store(Protocol):
@@ -71,14 +74,22 @@ class Isolator:
 
     def settings(self, path: str) -> dict[str, Any]:
         """Give all that decides what is found in a photograph: JSON-like."""
+        if self._network is None:
+            return self._how.model_dump(mode="json", exclude={"weights", "prompts", "model", "automatic"})
         said = self._prompts.get(path)
         how = self._how.model_dump(mode="json", exclude={"weights", "prompts"})
-        return {**how, "weights": self._weights, "prompts": None if said is None else repr(said)}
+        prompts = None if said is None else repr(said)
+        return {**how, "weights": self._weights, "prompts": prompts, "precision": self._plan.precision}
 
     def find(self, path: str, photo_id: str, photograph: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Tell the structure, (H, W), of a photograph, (H, W, 3), from its background."""
         if self._network is None:
             return find_foreground(photograph, self._how)
+        if path in self._prompts:
+            try:
+                check_inside(self._prompts[path], photograph.shape[:2])
+            except ValueError as error:
+                raise ValueError(f"{self._how.prompts}: {error}") from None
         key = hashlib.blake2b(f"{photo_id} {self._weights} {self._plan.precision}".encode(), digest_size=16).hexdigest()
         embedding = None if self._cache is None else self._cache.get(key)
         if embedding is None:
@@ -129,5 +140,11 @@ def prepare_isolation(
             ) from error
         prompts = read_prompts(content, photographs["path"])
         logger.info("%s says something of %s photographs", foreground.prompts, f"{len(prompts):,}")
+    if plan.device.type == "cpu" and foreground.automatic.points_per_side > _MANY:
+        logger.warning(
+            "Segment Anything takes many minutes a photograph on a processor: set "
+            "inspection.foreground.automatic.points_per_side to %s or so",
+            _MANY,
+        )
     tensors = segment_anything.fetch(foreground.model, foreground.weights)
     return Isolator(foreground, plan, tensors, embeddings, prompts)

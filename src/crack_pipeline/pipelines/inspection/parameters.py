@@ -66,9 +66,12 @@ class Cracks(_Strict):
     )
 
     def counts(self, crack: Crack) -> bool:
-        """Say whether something that was found is a crack."""
-        narrow = self.most_width is None or crack.mean_width <= self.most_width
-        return narrow and crack.length >= max(self.least_length, self.least_elongation * crack.mean_width)
+        """Say whether something that was found is a crack, as far as its form says; see also :meth:`too_wide`."""
+        return crack.length >= max(self.least_length, self.least_elongation * crack.mean_width)
+
+    def too_wide(self, crack: Crack) -> bool:
+        """Say whether something is too wide for a crack."""
+        return self.most_width is not None and crack.mean_width > self.most_width
 
 
 class Repair(_Strict):
