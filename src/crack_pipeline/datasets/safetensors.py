@@ -8,12 +8,10 @@ from typing import Any
 
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import VersionNotFoundError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from crack_pipeline.models.weights import Weights
-
-_FACTS = "facts"
+from crack_pipeline.models.weights import FACTS, Weights, read_weights
 
 
 class SafetensorsDataset(AbstractVersionedDataset[Weights, Weights]):
@@ -46,12 +44,9 @@ class SafetensorsDataset(AbstractVersionedDataset[Weights, Weights]):
                 f"train them first, with kedro run --pipeline {pipeline}"
             ) from None
         try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                facts = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
+            return read_weights(path)
         except SafetensorError as error:
             raise DatasetError(f"{path} is damaged or not a safetensors file: {error}") from error
-        return Weights(tensors, facts)
 
     def save(self, data: Weights) -> None:
         """Write the file whole or not at all."""
@@ -59,7 +54,7 @@ class SafetensorsDataset(AbstractVersionedDataset[Weights, Weights]):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in data.tensors.items()}
-        save_file(tensors, part, metadata={_FACTS: json.dumps(data.facts)})
+        save_file(tensors, part, metadata={FACTS: json.dumps(data.facts)})
         part.replace(path)
 
     def _exists(self) -> bool:

@@ -9,11 +9,12 @@ which it is most certain.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
@@ -128,6 +129,11 @@ class Likeliest(_Score):
 
 
 Score = Annotated[MeanSquaredError | DarkTail | Ridge | Likeliest, Field(discriminator="kind")]
+
+
+def score_named(parameters: Mapping[str, Any]) -> Score:
+    """Rebuild a score from its parameters."""
+    return TypeAdapter[Score](Score).validate_python(parameters)
 
 
 def contrast(images: Tensor) -> Tensor:

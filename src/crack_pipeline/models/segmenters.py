@@ -17,6 +17,7 @@ from crack_pipeline.models.activation_maps import ActivationMaps
 from crack_pipeline.models.any_size import AnySize
 from crack_pipeline.models.encoder_segmenter import Decoder, EncoderSegmenter, check_encoder, timm
 from crack_pipeline.models.unet import Activation, Initialisation, Normalisation, UNet, Upsampling
+from crack_pipeline.models.weights import Weights
 
 
 class _Options(BaseModel):
@@ -148,6 +149,13 @@ def create_segmenter(options: Mapping[str, Any] | UNetOptions | EncoderOptions |
             message = problem["msg"].removeprefix("Value error, ")
             problems.append(f"{where} is {problem['input']!r}: {message}" if where else message)
         raise ValueError(f"the options of the segmenter are wrong: {'; '.join(problems)}") from error
+
+
+def rebuild(weights: Weights) -> Any:
+    """Rebuild the network that some weights belong to."""
+    network = create_segmenter(weights.facts["network"])
+    network.load_state_dict(weights.tensors)
+    return network
 
 
 def load_encoder(segmenter: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

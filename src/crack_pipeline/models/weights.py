@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
+
+FACTS = "facts"
+"""Where a file of weights keeps the facts, in its metadata, as JSON."""
 
 
 class Weights(NamedTuple):
@@ -22,3 +28,10 @@ class Weights(NamedTuple):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+
+def read_weights(path: Path) -> Weights:
+    """Read weights and facts from a safetensors file; SafetensorError if it is damaged or not one."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Weights(tensors, json.loads((file.metadata() or {}).get(FACTS, "{}")))

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import TypeAdapter
 
 from crack_pipeline.evaluation import thresholds as threshold_rules
 from crack_pipeline.evaluation.metrics import detection_metrics
-from crack_pipeline.evaluation.scores import BASELINE, MeanSquaredError, Score, contrast
+from crack_pipeline.evaluation.scores import BASELINE, MeanSquaredError, Score, contrast, score_named
 from crack_pipeline.imaging.stack import ImageStack
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.parameters import Report, Scoring, Threshold
@@ -245,11 +244,6 @@ def track_metrics(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
                 if isinstance(value, float):
                     flat[f"{prefix}{set_name}.{metric}"] = value
     return {name: {"value": value, "step": 0} for name, value in flat.items()}
-
-
-def score_named(parameters: Mapping[str, Any]) -> Score:
-    """Rebuild a score from its parameters."""
-    return TypeAdapter[Score](Score).validate_python(parameters)
 
 
 def _in_use(chosen: Score) -> dict[str, Score]:

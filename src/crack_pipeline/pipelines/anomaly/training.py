@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from crack_pipeline.imaging.stack import ImageStack
+from crack_pipeline.models.detectors import build_network as build_network
+from crack_pipeline.models.detectors import kind_of
 from crack_pipeline.models.vae import ConvVAE
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.parameters import VAE, Detector, Scoring, Simulated
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights
-from crack_pipeline.pipelines.segmentation.training import create_network, learn_simulated, rebuild
+from crack_pipeline.pipelines.segmentation.training import create_network, learn_simulated
 from crack_pipeline.pipelines.simulating import simulated_images
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, rows_of, select
 from crack_pipeline.training.compute import Plan
@@ -114,19 +115,9 @@ def train_detector(
     return _train_vae(images, rows, data_fingerprint, image, network, plan, checkpoints)
 
 
-def build_network(weights: Weights) -> nn.Module:
-    """Rebuild the network that some weights belong to."""
-    if detector_of(weights).root == "simulated":
-        segmenter: nn.Module = rebuild(weights)
-        return segmenter
-    network = ConvVAE(**weights.facts["network"])
-    network.load_state_dict(weights.tensors)
-    return network
-
-
 def detector_of(weights: Weights) -> Detector:
     """Say which kind of detector some weights belong to; before there were others, all were autoencoders."""
-    return Detector(weights.facts.get("detector", "vae"))
+    return Detector(kind_of(weights))
 
 
 def _create(image: Image, simulated: Simulated) -> Weights:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crack_pipeline.evaluation.segmentation_counts import LEVELS, level_of, to_levels
+from crack_pipeline.evaluation.segmentation_counts import level_counts, level_of, likeliest
 from crack_pipeline.imaging.decoding import Undecodable
 from crack_pipeline.imaging.segmented import Segmentation, SegmentedChunk, SegmentedPhotograph, draw_overlay
 from crack_pipeline.models.weights import Weights
@@ -21,13 +21,12 @@ from crack_pipeline.pipelines.ingestion.parameters import Image, Reading
 from crack_pipeline.pipelines.segmentation.parameters import Output, Report
 from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
 from crack_pipeline.training.compute import Plan
-from crack_pipeline.training.segmenting import Tiles, bands
+from crack_pipeline.training.levels import levels
+from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
-_HIGHEST = 100
-"""A photograph is scored by the mean probability of so many pixels."""
 
 
 def segment_photographs(
@@ -143,21 +142,6 @@ def summarise_predictions(predictions_new: pd.DataFrame, quarantine: pd.DataFram
     return "\n".join(lines)
 
 
-def levels(network: Any, pixels: NDArray[np.uint8], plan: Plan, tiles: Tiles) -> NDArray[np.uint8]:
-    """Give the probability of a crack in every pixel of a photograph in 256 levels: (H, W) uint8."""
-    found = np.empty(pixels.shape[:2], np.uint8)
-    for top, band in bands(network, pixels, plan, tiles):
-        found[top : top + len(band)] = to_levels(band)
-    return found
-
-
-def likeliest(counts: NDArray[np.int64]) -> float:
-    """Give the mean probability of the likeliest pixels from the number of pixels per level, (256,)."""
-    falling = counts[::-1].cumsum().clip(max=_HIGHEST)
-    taken = np.diff(falling, prepend=0)
-    return float((taken * (np.arange(LEVELS)[::-1] + 0.5)).sum() / max(taken.sum(), 1) / LEVELS)
-
-
 def _segmented(
     path: str,
     photo_id: str,
@@ -168,14 +152,12 @@ def _segmented(
 ) -> SegmentedPhotograph:
     mask = (level >= level_of(threshold)).view(np.uint8)
     height, width = mask.shape
-    # Row by row: counting converts what it counts to 8 bytes a pixel.
-    counts = sum((np.bincount(row, minlength=LEVELS) for row in level), np.zeros(LEVELS, np.int64))
     facts: Mapping[str, Any] = {
         "image_id": photo_id,
         "width": width,
         "height": height,
         "crack_pixels": int(mask.sum()),
-        "score": likeliest(counts),
+        "score": likeliest(level_counts(level)),
     }
     return SegmentedPhotograph(
         path,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.imaging.simulated_squares import SimulatedSquares
-from crack_pipeline.models.segmenters import create_segmenter, load_encoder
+from crack_pipeline.models.segmenters import create_segmenter, load_encoder, rebuild
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Training
@@ -452,13 +452,6 @@ def tiles_for(segmenter: Weights, tiles: Tiles) -> Tiles:
                 getattr(tiles, name),
             )
     return tiles.model_copy(update=views)
-
-
-def rebuild(weights: Weights) -> Any:
-    """Rebuild the network that some weights belong to."""
-    network = create_segmenter(weights.facts["network"])
-    network.load_state_dict(weights.tensors)
-    return network
 
 
 def _masks(images: PhotographStack, manifest: pd.DataFrame) -> Iterator[bytes]:
