@@ -1,0 +1,208 @@
+"""The models that MLflow serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from mlflow.exceptions import MlflowException
+from mlflow.models.model import MLMODEL_FILE_NAME
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
+from numpy.typing import NDArray
+
+from crack_pipeline.imaging.decoding import Undecodable
+from crack_pipeline.models.weights import Weights, read_weights
+from crack_pipeline.serving.answering import Answer, DetectorAnswers, SegmenterAnswers, plan_for
+from crack_pipeline.serving.photographs import Limits, read_photograph
+from crack_pipeline.training.compute import Compute, Plan
+
+_NAMED_ROWS = 10
+
+
+class _Served(PythonModel):
+    """What detector and segmenter share: loading, reading photographs, and saying who answered.
+
+    Its configuration takes what :class:`~crack_pipeline.serving.photographs.Limits` does, and ``compute``, the fields
+    of :class:`~crack_pipeline.training.compute.Compute`.
+    """
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Rebuild the network on the device of this machine."""
+        path = Path(context.artifacts["weights"])
+        config = dict(context.model_config or {})
+        weights = read_weights(path)
+        self._limits = Limits.model_validate(config)
+        self._about = _identity(path.parents[1])
+        # One photograph at a time goes through the network: it takes all cores, and memory for one.
+        self._lock = Lock()
+        self._load(weights, plan_for(weights, Compute.model_validate(config.get("compute") or {})), config)
+
+    def _load(self, weights: Weights, plan: Plan, config: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _photographs(self, table: Any) -> list[Any]:
+        if not isinstance(table, pd.DataFrame) or "image" not in table:
+            raise _refused("a table with the column image is needed: a photograph a row, as base64 or pixels")
+        values: list[Any] = []
+        for value in table["image"]:
+            # {"inputs": {"image": [one, another]}} arrives as one row.
+            several = isinstance(value, list) and value and all(isinstance(one, str) for one in value)
+            values += value if several else [value]
+        if len(values) > self._limits.max_images:
+            raise _refused(f"{len(values):,} images are more than the {self._limits.max_images:,} allowed in a request")
+        return values
+
+
+class Detector(_Served):
+    """Says of each photograph whether it is cracked; see docs/serving.md."""
+
+    def _load(self, weights: Weights, plan: Plan, config: dict[str, Any]) -> None:
+        self._answers = DetectorAnswers(weights, plan)
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Answer to a table of photographs.
+
+        Parameters
+        ----------
+        context
+            Not used: what it gives was read when the model was loaded.
+        model_input
+            ``image``: what :func:`~crack_pipeline.serving.photographs.read_photograph` takes.
+        params
+            ``threshold`` (float) and ``heatmap`` (bool).
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per photograph: what :meth:`~crack_pipeline.serving.answering.DetectorAnswers.answer` gives, and
+            ``width``, ``height``, ``model``, ``version``, ``preprocessing``.
+
+        Raises
+        ------
+        MlflowException
+            INVALID_PARAMETER_VALUE (400 over HTTP) if a photograph cannot be used; the message names its row.
+        """
+        wishes = params or {}
+        model, rows = self._answers, _Rows()
+        prepared, sizes = [], []
+        for value in self._photographs(model_input):
+            with rows.next():
+                pixels = read_photograph(value, model.mode, self._limits)
+                prepared.append(model.prepare(pixels))
+                sizes.append({"width": pixels.shape[1], "height": pixels.shape[0]})
+        rows.check()
+        with self._lock, _refusing():
+            found = model.answer(prepared, wishes.get("threshold"), heatmap=bool(wishes.get("heatmap", False)))
+        about = self._about | {"preprocessing": model.preprocessing}
+        return pd.DataFrame([answer | size | about for answer, size in zip(found, sizes, strict=True)])
+
+
+class Segmenter(_Served):
+    """Says of each photograph where it is cracked; see docs/serving.md."""
+
+    def _load(self, weights: Weights, plan: Plan, config: dict[str, Any]) -> None:
+        self._answers = SegmenterAnswers(weights, plan, int(config.get("least_pixels", 20)))
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Answer to a table of photographs.
+
+        Parameters
+        ----------
+        context
+            Not used: what it gives was read when the model was loaded.
+        model_input
+            ``image``: what :func:`~crack_pipeline.serving.photographs.read_photograph` takes.
+        params
+            ``threshold`` (float) and ``mask`` (bool).
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per photograph: what :meth:`~crack_pipeline.serving.answering.SegmenterAnswers.answer` gives, and
+            ``model``, ``version``, ``preprocessing``.
+
+        Raises
+        ------
+        MlflowException
+            INVALID_PARAMETER_VALUE (400 over HTTP) if a photograph cannot be used; the message names its row.
+        """
+        wishes = params or {}
+        model, rows = self._answers, _Rows()
+        found: list[Answer] = []
+        about = self._about | {"preprocessing": model.preprocessing}
+        for value in self._photographs(model_input):
+            pixels: NDArray[np.uint8] | None = None
+            with rows.next():
+                pixels = read_photograph(value, model.mode, self._limits)
+            if pixels is not None and not rows.bad:
+                with self._lock, _refusing():
+                    answer = model.answer(pixels, wishes.get("threshold"), mask=bool(wishes.get("mask", True)))
+                found.append(answer | about)
+        rows.check()
+        return pd.DataFrame(found)
+
+
+class _Rows:
+    """Counts rows and remembers those that cannot be used."""
+
+    def __init__(self) -> None:
+        self.bad: list[str] = []
+        self._number = -1
+
+    def next(self) -> _Rows:
+        self._number += 1
+        return self
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        if isinstance(error, Undecodable):
+            self.bad.append(f"row {self._number}: {error.reason}")
+            return True
+        return False
+
+    def check(self) -> None:
+        """Refuse the request if there was one."""
+        if self.bad:
+            more = len(self.bad) - _NAMED_ROWS
+            raise _refused("; ".join(self.bad[:_NAMED_ROWS]) + (f"; and {more:,} more" if more > 0 else ""))
+
+
+class _refusing:  # noqa: N801 - used like a function
+    """What is wrong with a request is said to who sent it."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ValueError):
+            raise _refused(str(error)) from None
+
+
+def _refused(message: str) -> MlflowException:
+    return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
+
+
+def _identity(folder: Path) -> dict[str, Any]:
+    """Say which registered version a folder holds: MLflow writes it there when it is fetched from the registry."""
+    registered = _read_yaml(folder / REGISTERED_MODEL_META_FILE_NAME)
+    if "model_name" in registered:
+        return {"model": str(registered["model_name"]), "version": str(registered.get("model_version"))}
+    return {"model": (_read_yaml(folder / MLMODEL_FILE_NAME).get("metadata") or {}).get("pipeline"), "version": None}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
