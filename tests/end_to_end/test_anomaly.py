@@ -210,6 +210,17 @@ def test_mlflow_has_parameters_curves_metrics_pictures_and_model(finished_projec
     assert kept >= {"detector.safetensors"} | pictures | tables
 
 
+def test_a_training_registers_the_next_version_of_its_model(finished_project, use):
+    client = mlflow.MlflowClient(f"sqlite:///{finished_project}/mlflow.db")
+    (version,) = client.search_model_versions("name = 'anomaly'")
+    metrics = load(finished_project, "data/08_reporting/anomaly/metrics.json")
+    assert float(version.tags["threshold"]) == metrics["threshold"]
+    assert float(version.tags["metric.external.roc_auc"]) == pytest.approx(metrics["sets"]["external"]["roc_auc"])
+    assert version.tags["pipeline"] == "anomaly"
+    assert client.get_run(version.run_id).data.tags["data_fingerprint"] == version.tags["data_fingerprint"]
+    assert "registered anomaly, version 1" in use.resumed.stdout
+
+
 def test_new_photographs_are_judged(use):
     assert use.predicted.returncode == 0, use.predicted.stdout[-3000:]
     table = pd.read_csv(only(use.project, "data/07_model_output/anomaly_predict/predictions_new.csv"))

@@ -11,6 +11,7 @@ from crack_pipeline.datasets.optional import OptionalParquetDataset
 from crack_pipeline.datasets.pretrained import PretrainedEncodersDataset
 from crack_pipeline.datasets.raw_root import RawRootDataset
 from crack_pipeline.datasets.record_folder import RecordFolderDataset
+from crack_pipeline.datasets.registered_model import RegisteredModelDataset
 from crack_pipeline.datasets.rendered_folder import RenderedFolderDataset
 from crack_pipeline.datasets.repaired_folder import RepairedFolderDataset
 from crack_pipeline.datasets.safetensors import SafetensorsDataset
@@ -32,6 +33,7 @@ __all__ = [
     "PretrainedEncodersDataset",
     "RawRootDataset",
     "RecordFolderDataset",
+    "RegisteredModelDataset",
     "RenderedFolderDataset",
     "RepairedFolderDataset",
     "SafetensorsDataset",

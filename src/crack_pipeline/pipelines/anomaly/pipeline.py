@@ -33,10 +33,12 @@ from crack_pipeline.pipelines.anomaly.pictures import (
     summarise_evaluation,
     summarise_predictions,
 )
+from crack_pipeline.pipelines.anomaly.registering import describe_model
 from crack_pipeline.pipelines.anomaly.training import check_network, train_detector
 from crack_pipeline.pipelines.steps import resolve_plan
 
 COMPUTE = "params:compute"
+READING = "params:reading"
 REPORT = "params:report"
 
 
@@ -97,6 +99,12 @@ def create_pipeline(**_: Any) -> Pipeline:
         Node(measure, ["test_scores", "thresholds", "score_choice", REPORT], "metrics", name="measure"),
         Node(track_metrics, "metrics", "tracked_metrics", name="track_metrics"),
         Node(
+            describe_model,
+            ["detector", "metrics", "data_fingerprint", READING, "plan"],
+            "registered_model",
+            name="describe_model",
+        ),
+        Node(
             list_predictions,
             ["test_scores", "thresholds", "score_choice"],
             ["predictions_internal", "predictions_external"],
@@ -123,7 +131,9 @@ def create_pipeline(**_: Any) -> Pipeline:
             name="summarise",
         ),
     ]
-    return ingestion.create_pipeline("anomaly") + Pipeline(detection, namespace="anomaly", parameters={COMPUTE})
+    return ingestion.create_pipeline("anomaly") + Pipeline(
+        detection, namespace="anomaly", parameters={COMPUTE, READING}
+    )
 
 
 def create_evaluate_pipeline(**_: Any) -> Pipeline:

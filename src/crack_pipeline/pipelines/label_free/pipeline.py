@@ -13,7 +13,7 @@ from crack_pipeline.pipelines.label_free.nodes import (
     find_sound_concrete,
     train_segmenter,
 )
-from crack_pipeline.pipelines.segmentation.pipeline import COMPUTE, TILES, tested
+from crack_pipeline.pipelines.segmentation.pipeline import COMPUTE, READING, TILES, tested
 from crack_pipeline.pipelines.segmentation.training import (
     create_network,
     fingerprint_tested_data,
@@ -63,7 +63,9 @@ def create_pipeline(**_: Any) -> Pipeline:
         ),
         *tested(),
     ]
-    return ingestion.create_pipeline("label_free") + Pipeline(nodes, namespace="label_free", parameters={COMPUTE})
+    return ingestion.create_pipeline("label_free") + Pipeline(
+        nodes, namespace="label_free", parameters={COMPUTE, READING}
+    )
 
 
 def create_evaluate_pipeline(**_: Any) -> Pipeline:

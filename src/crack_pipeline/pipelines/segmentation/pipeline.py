@@ -34,6 +34,7 @@ from crack_pipeline.pipelines.segmentation.predicting import (
     segment_photographs,
     summarise_predictions,
 )
+from crack_pipeline.pipelines.segmentation.registering import describe_model
 from crack_pipeline.pipelines.segmentation.training import (
     create_network,
     fingerprint_tested_data,
@@ -45,10 +46,11 @@ from crack_pipeline.pipelines.segmentation.training import (
 from crack_pipeline.pipelines.steps import resolve_plan
 
 COMPUTE = "params:compute"
+READING = "params:reading"
 REPORT = "params:report"
 TILES = "params:tiles"
 _OF_MODEL = (REPORT, TILES, "params:output")
-_SHARED = (COMPUTE, "params:dataset", "params:presets", "params:reading")
+_SHARED = (COMPUTE, "params:dataset", "params:presets", READING)
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -98,11 +100,13 @@ def create_pipeline(**_: Any) -> Pipeline:
         ),
         *tested(),
     ]
-    return ingestion.create_pipeline("segmentation") + Pipeline(nodes, namespace="segmentation", parameters={COMPUTE})
+    return ingestion.create_pipeline("segmentation") + Pipeline(
+        nodes, namespace="segmentation", parameters={COMPUTE, READING}
+    )
 
 
 def tested() -> list[Node]:
-    """Measure a segmenter on the photographs of the role ``test``, and show what it does."""
+    """Measure a segmenter on the photographs of the role ``test``, register it, and show what it does."""
     return [
         Node(
             count_test,
@@ -112,6 +116,12 @@ def tested() -> list[Node]:
         ),
         Node(measure, ["pixel_counts", "segmenter", REPORT], "metrics", name="measure"),
         Node(track_metrics, "metrics", "tracked_metrics", name="track_metrics"),
+        Node(
+            describe_model,
+            ["segmenter", "metrics", "data_fingerprint", REPORT, READING, "plan"],
+            "registered_model",
+            name="describe_model",
+        ),
         Node(list_measured, ["pixel_counts", "segmenter", REPORT], "predictions_test", name="list_predictions"),
         Node(tabulate_widths, ["pixel_counts", REPORT], "widths", name="tabulate_widths"),
         Node(draw_training_curves, "training_history", "training_curves", name="draw_training_curves"),
@@ -167,13 +177,13 @@ def create_predict_pipeline(model: str = "segmentation", **_: Any) -> Pipeline:
         Node(resolve_plan, COMPUTE, "plan", name="resolve_plan"),
         Node(
             list_new_photographs,
-            ["raw", "params:dataset", "params:presets", "params:reading"],
+            ["raw", "params:dataset", "params:presets", READING],
             ["photographs", "rejected"],
             name="list_photographs",
         ),
         Node(
             segment_photographs,
-            ["raw", "photographs", "segmenter", "params:reading", TILES, "params:output", "plan"],
+            ["raw", "photographs", "segmenter", READING, TILES, "params:output", "plan"],
             "segmentation",
             name="segment_photographs",
         ),

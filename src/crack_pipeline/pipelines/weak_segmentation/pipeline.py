@@ -7,7 +7,15 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from crack_pipeline.pipelines import ingestion, segmentation
-from crack_pipeline.pipelines.segmentation.pipeline import COMPUTE, REPORT, TILES, evaluated, tested, with_segmenter
+from crack_pipeline.pipelines.segmentation.pipeline import (
+    COMPUTE,
+    READING,
+    REPORT,
+    TILES,
+    evaluated,
+    tested,
+    with_segmenter,
+)
 from crack_pipeline.pipelines.segmentation.training import pack_segmenter
 from crack_pipeline.pipelines.steps import resolve_plan
 from crack_pipeline.pipelines.weak_segmentation.comparing import (
@@ -182,7 +190,7 @@ def create_pipeline(**_: Any) -> Pipeline:
         ),
     ]
     return ingestion.create_pipeline("weak_segmentation") + Pipeline(
-        nodes, namespace="weak_segmentation", parameters={COMPUTE, *_SHARED}
+        nodes, namespace="weak_segmentation", parameters={COMPUTE, READING, *_SHARED}
     )
 
 
