@@ -24,6 +24,9 @@ class Limits(BaseModel):
     max_bytes: int = Field(2**29, ge=1, description="a picture whose file is larger is refused undecoded")
     min_side: int = Field(16, ge=1, description="a picture that is shorter on one side, in px, is refused")
     max_images: int = Field(256, ge=1, description="pictures in one request")
+    at_once: int = Field(
+        1, ge=1, description="requests whose pictures go through the network at a time; the others wait"
+    )
 
 
 def read_photograph(value: Any, mode: Mode, limits: Limits) -> NDArray[np.uint8]:

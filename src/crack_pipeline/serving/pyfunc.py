@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,8 @@ class _Served(PythonModel):
         weights = read_weights(path)
         self._limits = Limits.model_validate(config)
         self._about = _identity(path.parents[1])
-        # One photograph at a time goes through the network: it takes all cores, and memory for one.
-        self._lock = Lock()
+        # What goes through the network takes all cores; more at a time would only take more memory.
+        self._turn = BoundedSemaphore(self._limits.at_once)
         self._load(weights, plan_for(weights, Compute.model_validate(config.get("compute") or {})), config)
 
     def _load(self, weights: Weights, plan: Plan, config: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ class Detector(_Served):
                 prepared.append(model.prepare(pixels))
                 sizes.append({"width": pixels.shape[1], "height": pixels.shape[0]})
         rows.check()
-        with self._lock, _refusing():
+        with self._turn, _refusing():
             found = model.answer(prepared, wishes.get("threshold"), heatmap=bool(wishes.get("heatmap", False)))
         about = self._about | {"preprocessing": model.preprocessing}
         return pd.DataFrame([answer | size | about for answer, size in zip(found, sizes, strict=True)])
@@ -145,7 +145,7 @@ class Segmenter(_Served):
             with rows.next():
                 pixels = read_photograph(value, model.mode, self._limits)
             if pixels is not None and not rows.bad:
-                with self._lock, _refusing():
+                with self._turn, _refusing():
                     answer = model.answer(pixels, wishes.get("threshold"), mask=bool(wishes.get("mask", True)))
                 found.append(answer | about)
         rows.check()

@@ -1,0 +1,128 @@
+"""``mlflow models serve`` as its callers see it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from served_pictures import files, text
+
+SECONDS = 120
+GOOD = text(files()["jpg"])
+LARGE = text(cv2.imencode(".png", np.zeros((600, 500), np.uint8))[1].tobytes())
+
+
+@pytest.fixture(scope="module")
+def address(registry, surroundings, tmp_path_factory):
+    """Serve the champion in a process of its own."""
+    mlflow.MlflowClient().set_registered_model_alias("segmentation", "champion", "1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("server")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{surroundings['PATH']}"
+    command = ["models", "serve", "-m", "models:/segmentation@champion", "--env-manager", "local", "-p", str(port)]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command, "-h", "127.0.0.1"],
+            env=surroundings | {"MLFLOW_TRACKING_URI": registry, "PATH": path},
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            wait_for(f"http://127.0.0.1:{port}/ping", server, folder / "log")
+            yield f"http://127.0.0.1:{port}/invocations"
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(SECONDS)
+
+
+def wait_for(address, server, log):
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            return urllib.request.urlopen(address, timeout=SECONDS)
+        except urllib.error.URLError:
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def ask(address):
+    """Send a body; gives the status and what is answered."""
+
+    def asked(body, kind="application/json"):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(address, data, {"Content-Type": kind})
+        try:
+            with urllib.request.urlopen(request, timeout=SECONDS) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    return asked
+
+
+def records(*images):
+    return {"dataframe_records": [{"image": image} for image in images]}
+
+
+def test_the_champion_answers_over_http_as_it_does_in_python(ask, registry):
+    model = mlflow.pyfunc.load_model("models:/segmentation/1")
+    expected = model.predict(pd.DataFrame({"image": [GOOD, GOOD]})).to_dict("records")
+    for body in (records(GOOD, GOOD), {"inputs": {"image": [GOOD, GOOD]}}, {"instances": [{"image": GOOD}] * 2}):
+        status, answer = ask(body)
+        assert status == 200
+        assert answer["predictions"] == expected
+    assert (expected[0]["model"], expected[0]["version"]) == ("segmentation", "1")
+    status, answer = ask(records(GOOD) | {"params": {"threshold": 0.5, "mask": False}})
+    assert (status, answer["predictions"][0]["threshold"], "mask" in answer["predictions"][0]) == (200, 0.5, False)
+
+
+def test_bad_requests_are_refused_and_the_server_lives_on(ask):
+    refused = [
+        (records(GOOD, "AAAA"), 400, "row 1: not an image"),
+        (records("not base64"), 400, "row 0: not base64"),
+        (records(LARGE), 400, "row 0: 500 × 600 px are more than the 250,000 px allowed"),
+        (records("A" * 500_000), 400, "375,000 bytes are more than the 300,000 allowed"),
+        (records(None), 400, "row 0: a picture is base64 or pixels"),
+        (records([[1, 2], [3]]), 400, "rows of different lengths"),
+        (records(), 400, "image"),
+        ({"dataframe_records": [{"picture": GOOD}]}, 400, "missing inputs"),
+        (records(GOOD) | {"params": {"threshold": "high"}}, 400, "threshold"),
+        (records(GOOD) | {"params": {"threshold": 7}}, 400, "from 0 to 1"),
+        ({"nothing": []}, 400, "exactly one of the input fields"),
+        (b"\xff\xfe{", 400, "valid JSON"),
+    ]
+    for body, status, said in refused:
+        found, answer = ask(body)
+        assert found == status, answer
+        assert said in (json.loads(answer)["message"]), answer
+    assert ask(b"\x89PNG", "image/png")[0] == 415
+    assert ask(records(GOOD))[0] == 200
+
+
+def test_clients_that_ask_at_the_same_time_get_their_own_answers(ask):
+    bodies = [records(text(data)) for data in files().values()] + [records("AAAA")]
+    alone = [ask(body) for body in bodies]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(ask, bodies * 3))
+    assert together == alone * 3
