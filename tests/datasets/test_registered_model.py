@@ -89,7 +89,7 @@ def test_it_can_be_served_by_its_signature_and_example(registered, client):
     assert info.signature.inputs.input_names() == ["image"]
     assert {param.name: param.default for param in info.signature.params} == {"threshold": 0.5, "mask": True}
     model = mlflow.pyfunc.load_model("models:/label_free/1")
-    (answer,) = model.predict(model.input_example).to_dict("records")
+    (answer,) = model.predict(model.input_example)
     assert answer["mask"]["size"] == [64, 64]
 
 

@@ -87,7 +87,7 @@ def records(*images):
 
 def test_the_champion_answers_over_http_as_it_does_in_python(ask, registry):
     model = mlflow.pyfunc.load_model("models:/segmentation/1")
-    expected = model.predict(pd.DataFrame({"image": [GOOD, GOOD]})).to_dict("records")
+    expected = model.predict(pd.DataFrame({"image": [GOOD, GOOD]}))
     for body in (records(GOOD, GOOD), {"inputs": {"image": [GOOD, GOOD]}}, {"instances": [{"image": GOOD}] * 2}):
         status, answer = ask(body)
         assert status == 200

@@ -38,7 +38,7 @@ def ask(served_segmenter, served_detector):
     models = {"segmenter": served_segmenter, "detector": served_detector}
 
     def asked(kind, *images, **params):
-        return models[kind].predict(pd.DataFrame({"image": list(images)}), params=params or None).to_dict("records")
+        return models[kind].predict(pd.DataFrame({"image": list(images)}), params=params or None)
 
     return asked
 

@@ -27,6 +27,8 @@ from PIL import Image, ImageOps
 Mode = Literal["grey", "rgb"]
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".bmp", ".dib", ".webp"}
+"""How the names of files of these formats end, in small letters."""
 HARD_MAX_PIXELS = 178_956_970
 """Most pixels that Pillow ever decodes."""
 

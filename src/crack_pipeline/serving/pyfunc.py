@@ -67,7 +67,7 @@ class Detector(_Served):
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> pd.DataFrame:
+    ) -> list[Answer]:
         """Answer to a table of photographs.
 
         Parameters
@@ -81,8 +81,8 @@ class Detector(_Served):
 
         Returns
         -------
-        pandas.DataFrame
-            A row per photograph: what :meth:`~crack_pipeline.serving.answering.DetectorAnswers.answer` gives, and
+        list of dict
+            One a photograph: what :meth:`~crack_pipeline.serving.answering.DetectorAnswers.answer` gives, and
             ``width``, ``height``, ``model``, ``version``, ``preprocessing``.
 
         Raises
@@ -102,7 +102,7 @@ class Detector(_Served):
         with self._turn, _refusing():
             found = model.answer(prepared, wishes.get("threshold"), heatmap=bool(wishes.get("heatmap", False)))
         about = self._about | {"preprocessing": model.preprocessing}
-        return pd.DataFrame([answer | size | about for answer, size in zip(found, sizes, strict=True)])
+        return [answer | size | about for answer, size in zip(found, sizes, strict=True)]
 
 
 class Segmenter(_Served):
@@ -113,7 +113,7 @@ class Segmenter(_Served):
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> pd.DataFrame:
+    ) -> list[Answer]:
         """Answer to a table of photographs.
 
         Parameters
@@ -127,8 +127,8 @@ class Segmenter(_Served):
 
         Returns
         -------
-        pandas.DataFrame
-            A row per photograph: what :meth:`~crack_pipeline.serving.answering.SegmenterAnswers.answer` gives, and
+        list of dict
+            One a photograph: what :meth:`~crack_pipeline.serving.answering.SegmenterAnswers.answer` gives, and
             ``model``, ``version``, ``preprocessing``.
 
         Raises
@@ -149,7 +149,7 @@ class Segmenter(_Served):
                     answer = model.answer(pixels, wishes.get("threshold"), mask=bool(wishes.get("mask", True)))
                 found.append(answer | about)
         rows.check()
-        return pd.DataFrame(found)
+        return found
 
 
 class _Rows:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import pandas as pd
 
+from crack_pipeline.imaging.decoding import SUFFIXES
 from crack_pipeline.pipelines.ingestion.parameters import Part, Preset, plain
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,6 @@ UNMARKED = "crack without mask"
 ORPHAN_MASK, AMBIGUOUS_MASK = "orphan mask", "ambiguous mask"
 
 _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
-_PICTURES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".bmp", ".dib", ".webp"}
 
 
 class Source(Protocol):
@@ -230,7 +230,7 @@ def _is_clutter(path: str) -> bool:
 def _beside_pictures(paths: list[str]) -> set[str]:
     """Find the files that are no pictures by their names, and share these with one that is: a.json of a.jpg."""
     names = {path: PurePosixPath(path) for path in paths}
-    pictures = {path: name for path, name in names.items() if name.suffix.lower() in _PICTURES}
+    pictures = {path: name for path, name in names.items() if name.suffix.lower() in SUFFIXES}
     taken = {str(name.with_suffix("")).lower() for name in pictures.values()} | {path.lower() for path in pictures}
     return {
         path
