@@ -1,6 +1,6 @@
 """Requests per second and waiting times of served models, beside the bare network in the same run.
 
-    python benchmarks/serving.py [--clients 1 8] [--seconds 10] [--detector …/detector.safetensors]
+    python benchmarks/serving.py [--clients 1 8] [--rounds 3] [--seconds 5] [--detector …/detector.safetensors]
                                  [--segmenter …/segmenter.safetensors]
 
 Registers a detector (128 px, as in conf/base) and a segmenter, untrained where no trained one is given: what it costs
@@ -76,17 +76,19 @@ def photographs(side: int, number: int = 8) -> list[bytes]:
     return found
 
 
-def bare(kind: Kind, weights: Weights, files: list[bytes], seconds: float) -> tuple[float, float | None]:
-    """Give photographs per second of the network alone, one by one and in batches (detector)."""
+def bare(kind: Kind, weights: Weights, files: list[bytes]) -> dict[str, tuple[int, Callable[[int], object]]]:
+    """Give what the network alone is asked, by name: how many photographs at once, and a function that asks."""
     plan = plan_for(weights, Compute())
     if kind == "segmenter":
         segmenter = SegmenterAnswers(weights, plan, 20)
         pixels = [decode(data, mode=segmenter.mode) for data in files]
-        return rate(lambda n: segmenter.answer(pixels[n % len(pixels)], mask=False), seconds), None
+        return {"bare network": (1, lambda n: segmenter.answer(pixels[n % len(pixels)], mask=False))}
     detector = DetectorAnswers(weights, plan)
     prepared = [detector.prepare(decode(data, mode=detector.mode)) for data in files]
-    alone = rate(lambda n: detector.answer([prepared[n % len(prepared)]]), seconds)
-    return alone, BATCH * rate(lambda _: detector.answer((prepared * BATCH)[:BATCH]), seconds)
+    return {
+        "bare network": (1, lambda n: detector.answer([prepared[n % len(prepared)]])),
+        f"bare, {BATCH} at once": (BATCH, lambda _: detector.answer((prepared * BATCH)[:BATCH])),
+    }
 
 
 def rate(work: Callable[[int], object], seconds: float) -> float:
@@ -126,10 +128,11 @@ def serve(name: str, folder: Path) -> tuple[subprocess.Popen[bytes], int, float]
             time.sleep(0.1)
 
 
-def ask(port: int, bodies: list[bytes], clients: int, seconds: float) -> list[float]:
-    """Ask with so many clients at once; gives the seconds of every answer."""
+def ask(port: int, bodies: list[bytes], clients: int, seconds: float) -> tuple[list[float], float]:
+    """Ask with so many clients at once; gives the seconds of each answer, and answers per second up to the last."""
     waits: list[float] = []
-    ends = time.perf_counter() + seconds
+    start = time.perf_counter()
+    ends = start + seconds
 
     def client(first: int) -> None:
         connection, number = http.client.HTTPConnection("127.0.0.1", port), first
@@ -150,14 +153,31 @@ def ask(port: int, bodies: list[bytes], clients: int, seconds: float) -> list[fl
         thread.start()
     for thread in threads:
         thread.join()
-    return waits
+    return waits, len(waits) / (time.perf_counter() - start)
+
+
+def tell(kind: Kind, rates: dict[str, list[float]], asked: dict[int, list[tuple[list[float], float]]]) -> list[str]:
+    """Give the lines of the result: the medians of all rounds."""
+    start = f"{kind:<10} {SIDES[kind]} px"
+    lines = [f"{start}  {what:<18} {np.median(found):8.1f}/s" for what, found in rates.items()]
+    network = np.median(rates["bare network"])
+    for clients, rounds in asked.items():
+        served = float(np.median([served for _, served in rounds]))
+        p50, p99 = np.percentile(np.concatenate([waits for waits, _ in rounds]) * 1000, [50, 99])
+        what = f"{clients} client{'s' * (clients > 1)}"
+        lines.append(
+            f"{start}  {what:<18} {served:8.1f}/s  p50 {p50:6.0f} ms  p99 {p99:6.0f} ms  "
+            f"{served / network:4.0%} of the bare network"
+        )
+    return lines
 
 
 def main() -> None:
     """Register, serve, ask, tell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement in each round")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--detector", type=Path)
     parser.add_argument("--segmenter", type=Path)
     given = parser.parse_args()
@@ -177,10 +197,7 @@ def main() -> None:
                 RegisteredModelDataset(name=name).save(Registration(kind, weights, 0.5, {}, settings))
                 print(f"{kind}: registered in {time.perf_counter() - began:.1f} s")
             mlflow.MlflowClient().set_registered_model_alias(name, "champion", "1")
-            alone, batched = bare(kind, weights, files, given.seconds)
-            lines.append(f"{kind:<10} {SIDES[kind]} px  bare network   {alone:8.1f}/s")
-            if batched:
-                lines.append(f"{kind:<10} {SIDES[kind]} px  bare, {BATCH} at once {batched:7.1f}/s")
+            alone = bare(kind, weights, files)
             server, port, started = serve(name, folder)
             print(f"{kind}: server up in {started:.1f} s")
             try:
@@ -189,14 +206,15 @@ def main() -> None:
                     for data in files
                 ]
                 ask(port, bodies, 1, 1)
-                for clients in given.clients:
-                    waits = np.array(ask(port, bodies, clients, given.seconds)) * 1000
-                    served = len(waits) / given.seconds
-                    p50, p99 = np.percentile(waits, [50, 99])
-                    lines.append(
-                        f"{kind:<10} {SIDES[kind]} px  {clients} client{'s' * (clients > 1):<8} {served:8.1f}/s  "
-                        f"p50 {p50:6.0f} ms  p99 {p99:6.0f} ms  {served / alone:4.0%} of the bare network"
-                    )
+                rates: dict[str, list[float]] = {what: [] for what in alone}
+                asked: dict[int, list[tuple[list[float], float]]] = {clients: [] for clients in given.clients}
+                # In turn, so that what else the machine does falls on all of them.
+                for _ in range(given.rounds):
+                    for what, (number, work) in alone.items():
+                        rates[what].append(number * rate(work, given.seconds))
+                    for clients in given.clients:
+                        asked[clients].append(ask(port, bodies, clients, given.seconds))
+                lines += tell(kind, rates, asked)
             finally:
                 os.killpg(server.pid, signal.SIGTERM)
                 server.wait()

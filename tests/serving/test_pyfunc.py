@@ -163,7 +163,11 @@ def test_a_share_is_no_threshold_above_one(ask):
         ask("segmenter", text(FILES["png"]), threshold=1.5)
 
 
-def test_a_served_model_can_be_given_other_limits(registry):
-    model = mlflow.pyfunc.load_model("models:/segmentation/1", model_config={"max_pixels": 1000, "least_pixels": 1})
-    with pytest.raises(MlflowException, match="more than the 1,000 px allowed"):
-        model.predict(pd.DataFrame({"image": [text(FILES["png"])]}))
+def test_a_served_model_can_be_given_other_limits_and_another_way_to_compute(registry):
+    compute = {"precision": "bf16-mixed", "batch_size": 2}
+    changes = {"max_pixels": 5000, "least_pixels": 100_000, "compute": compute}
+    model = mlflow.pyfunc.load_model("models:/segmentation/1", model_config=changes)
+    (answer,) = model.predict(pd.DataFrame({"image": [text(FILES["png"])]}))
+    assert (answer["label"], answer["preprocessing"]["precision"]) == ("normal", "bf16-mixed")
+    with pytest.raises(MlflowException, match="more than the 5,000 px allowed"):
+        model.predict(pd.DataFrame({"image": [text(FILES["jpg"])]}))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.serving.photographs import Limits
-from crack_pipeline.training.compute import Plan
+from crack_pipeline.training.compute import Compute, Plan
 
 Kind = Literal["detector", "segmenter"]
 
@@ -75,4 +75,6 @@ def describe(
         for name, value in found.items():
             if isinstance(value, float):
                 tags[f"metric.{set_name}.{name}"] = f"{value:.6g}"
-    return Registration(kind, weights, float(threshold), tags, {**limits.model_dump(), **settings})
+    # MLflow lets a server change what is named here, and nothing else.
+    changeable = {**limits.model_dump(), "compute": Compute.model_validate({}).model_dump(mode="json"), **settings}
+    return Registration(kind, weights, float(threshold), tags, changeable)
