@@ -63,8 +63,8 @@ def detector(plan):
 
 
 @pytest.fixture(scope="session")
-def registry(tmp_path_factory, database, segmenter, detector, plan):
-    """Where ``segmentation`` and ``anomaly`` are registered, version 1 of each; gives the tracking address."""
+def registered(tmp_path_factory, database, segmenter, detector, plan):
+    """The address of a registry in which ``segmentation`` and ``anomaly`` are registered, version 1 of each."""
     folder, before = tmp_path_factory.mktemp("registry"), mlflow.get_tracking_uri()
     shutil.copy(database, folder)
     address = f"sqlite:///{folder}/mlflow.db"
@@ -75,5 +75,14 @@ def registry(tmp_path_factory, database, segmenter, detector, plan):
         described = describe_segmenter(segmenter, METRICS, FINGERPRINT, Report(), READING, plan)
         RegisteredModelDataset(name="segmentation").save(described)
         RegisteredModelDataset(name="anomaly").save(describe_detector(detector, METRICS, FINGERPRINT, READING, plan))
-    yield address
+    mlflow.set_tracking_uri(before)
+    return address
+
+
+@pytest.fixture(scope="module")
+def registry(registered):
+    """The registry that MLflow uses in a module of tests; gives its address."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(registered)
+    yield registered
     mlflow.set_tracking_uri(before)
