@@ -7,10 +7,13 @@ their Application", Cambridge University Press, 1997, section 3.8).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+Measure = Callable[[NDArray[np.int32]], dict[str, NDArray[np.float64]]]
+"""Measures one model: takes how often each image is drawn, (k, n), and gives k values a metric, NaN where undefined."""
 
 CELLS = 4_000_000
 """Weights held in memory at a time."""

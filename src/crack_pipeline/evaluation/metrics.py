@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from crack_pipeline.evaluation.bootstrap import percentile_interval, resampled_weights
+from crack_pipeline.evaluation.bootstrap import Measure, percentile_interval, resampled_weights
 
 WITH_INTERVAL = ("roc_auc", "average_precision", "precision", "recall")
 
@@ -71,22 +71,7 @@ def detection_metrics(
     (0.75, 1.0, {'tn': 1, 'fp': 1, 'fn': 0, 'tp': 2})
     """
     is_crack, values, group = np.asarray(label_is_crack), np.asarray(scores, np.float64), np.asarray(groups)
-    if values.ndim != 1 or values.size == 0 or not is_crack.shape == values.shape == group.shape:
-        raise ValueError(
-            "labels, scores and groups must be lists of one length, above 0, got shapes "
-            f"{is_crack.shape}, {values.shape} and {group.shape}"
-        )
-    if is_crack.dtype != np.bool_:
-        raise ValueError(f"label_is_crack must be bool, got {is_crack.dtype}: compare the labels with 'crack'")
-    wrong = np.flatnonzero(~np.isfinite(values))
-    if len(wrong):
-        raise ValueError(
-            f"{len(wrong):,} of {len(values):,} scores are not finite: the first is {values[wrong[0]]}, at "
-            f"row {wrong[0]}"
-        )
-    if np.isnan(threshold):
-        raise ValueError("the threshold is not a number (nan)")
-
+    _check(is_crack, values, threshold, group)
     ranking = _Ranking(is_crack, values, threshold)
     point = ranking.measure(np.ones((1, len(values)), np.int32))
     intervals: dict[str, list[float] | None] = dict.fromkeys(WITH_INTERVAL)
@@ -107,6 +92,43 @@ def detection_metrics(
         "confusion": {"tn": tn, "fp": fp, "fn": fn, "tp": tp},
         "n": {"normal": tn + fp, "crack": fn + tp},
     }
+
+
+def detection_measure(label_is_crack: ArrayLike, scores: ArrayLike, threshold: float) -> Measure:
+    """Give the function that measures a detector on the images of any resample, so that several can share one.
+
+    Parameters
+    ----------
+    label_is_crack, scores, threshold
+        As for :func:`detection_metrics`, which says what is refused.
+
+    Returns
+    -------
+    Measure
+        Of ``roc_auc``, ``average_precision``, ``precision``, ``recall``, ``f1`` and ``fpr``.
+    """
+    is_crack, values = np.asarray(label_is_crack), np.asarray(scores, np.float64)
+    _check(is_crack, values, threshold, is_crack)
+    ranking = _Ranking(is_crack, values, threshold)
+    return lambda weights: ranking.measure(weights[:, ranking.order])
+
+
+def _check(is_crack: NDArray[Any], values: NDArray[np.float64], threshold: float, group: NDArray[Any]) -> None:
+    if values.ndim != 1 or values.size == 0 or not is_crack.shape == values.shape == group.shape:
+        raise ValueError(
+            "labels, scores and groups must be lists of one length, above 0, got shapes "
+            f"{is_crack.shape}, {values.shape} and {group.shape}"
+        )
+    if is_crack.dtype != np.bool_:
+        raise ValueError(f"label_is_crack must be bool, got {is_crack.dtype}: compare the labels with 'crack'")
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        raise ValueError(
+            f"{len(wrong):,} of {len(values):,} scores are not finite: the first is {values[wrong[0]]}, at "
+            f"row {wrong[0]}"
+        )
+    if np.isnan(threshold):
+        raise ValueError("the threshold is not a number (nan)")
 
 
 class _Ranking:

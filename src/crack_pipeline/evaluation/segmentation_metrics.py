@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from crack_pipeline.evaluation.bootstrap import percentile_interval, resampled_weights
+from crack_pipeline.evaluation.bootstrap import Measure, percentile_interval, resampled_weights
 from crack_pipeline.evaluation.metrics import ratio, with_interval
 from crack_pipeline.evaluation.segmentation_counts import LEVELS, PhotographCounts, ThresholdCounts, level_of
 
@@ -165,6 +165,24 @@ def segmentation_metrics(
             "crack_pixels": int(pixels[LEVELS:].sum()),
         }
     }
+
+
+def segmentation_measure(counts: Sequence[PhotographCounts], threshold: float) -> Measure:
+    """Give the function that measures a segmenter on the photographs of any resample, so that several can share one.
+
+    Parameters
+    ----------
+    counts, threshold
+        As for :func:`segmentation_metrics`, which says what is refused, and what each metric means.
+
+    Returns
+    -------
+    Measure
+        Of `WITH_INTERVAL`.
+    """
+    if not counts:
+        raise ValueError("there is no photograph to measure a segmenter on")
+    return _Summands(counts, threshold).measure
 
 
 class _Summands:
