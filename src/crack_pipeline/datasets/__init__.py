@@ -6,6 +6,7 @@ from crack_pipeline.datasets.figure_folder import FigureFolderDataset
 from crack_pipeline.datasets.folder import FolderDataset
 from crack_pipeline.datasets.image_stack import ImageStackDataset
 from crack_pipeline.datasets.model_json import ModelJSONDataset
+from crack_pipeline.datasets.model_registry import ModelRegistryDataset
 from crack_pipeline.datasets.on_demand import OnDemandDataset
 from crack_pipeline.datasets.optional import OptionalParquetDataset
 from crack_pipeline.datasets.pretrained import PretrainedEncodersDataset
@@ -28,6 +29,7 @@ __all__ = [
     "FolderDataset",
     "ImageStackDataset",
     "ModelJSONDataset",
+    "ModelRegistryDataset",
     "OnDemandDataset",
     "OptionalParquetDataset",
     "PretrainedEncodersDataset",

@@ -120,6 +120,52 @@ class Evidence(_Strict):
     coverage: float | None = None
 
 
+class Decision(_Strict):
+    """Whether one version of a registered model takes the place of another.
+
+    Attributes
+    ----------
+    model
+        Name of the registered model.
+    challenger
+        Version that was looked at.
+    champion
+        Version that it was compared with; None if there was none.
+    fingerprint
+        Hash of the challenger's weights: what was measured, and nothing else, is promoted.
+    role, photographs
+        Role of the photographs in the partition, and a hash of which they are; empty where none was looked at.
+    evidence
+        What speaks for it.
+    """
+
+    model: str
+    challenger: int
+    champion: int | None
+    fingerprint: str
+    role: str = ""
+    photographs: str = ""
+    evidence: Evidence
+
+
+class Rollback(_Strict):
+    """The step back to an earlier champion.
+
+    Attributes
+    ----------
+    model
+        Name of the registered model.
+    champion
+        Version that is in use.
+    version
+        Version that was in use before, and is to be again.
+    """
+
+    model: str
+    champion: int
+    version: int
+
+
 def weigh(
     challenger: Measure, champion: Measure | None, groups: ArrayLike, criteria: Criteria, sampling: Sampling
 ) -> Evidence:

@@ -1,0 +1,229 @@
+"""The registered models of MLflow: what is compared, and which version is in use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from kedro.io import AbstractDataset, DatasetError
+
+from crack_pipeline.datasets.champions import Champions, OutdatedError
+from crack_pipeline.datasets.safetensors import SafetensorsDataset
+from crack_pipeline.evaluation.promotion import Decision, Rollback, evidence_numbers
+from crack_pipeline.models.registered import Contenders, Registered, Standing
+from crack_pipeline.models.weights import Weights
+
+WEIGHTS = "artifacts/weights.safetensors"
+"""Where a version keeps its weights."""
+
+_LONGEST = 2000
+
+
+class ModelRegistry:
+    """Registered models by name, in the registry that MLflow is set to.
+
+    Parameters
+    ----------
+    locks
+        Folder for lock files, where the registry is not a SQLite database, beside which they lie otherwise.
+    """
+
+    def __init__(self, locks: Path) -> None:
+        self._locks = locks
+
+    def contenders(self, model: str, version: int | None = None) -> Contenders:
+        """Load the version that wants to be used and the one that is.
+
+        Parameters
+        ----------
+        model
+            Name of the registered model.
+        version
+            Of the challenger; None for the newest one.
+
+        Raises
+        ------
+        DatasetError
+            If there is no such model or version, or its weights cannot be read.
+        """
+        client = _client()
+        standing = self._champions(model).standing()
+        if version is None:
+            newest = client.search_model_versions(f"name='{model}'", 1, ["version_number DESC"])
+            if not newest:
+                raise DatasetError(f"no version of {model} is registered: {_train(model)}")
+            challenger = int(newest[0].version)
+        else:
+            challenger = version
+        champion = None if standing.champion is None else Registered(standing.champion, read(model, standing.champion))
+        is_champion = champion is not None and champion.version == challenger
+        return Contenders(
+            model,
+            champion if champion and is_champion else Registered(challenger, read(model, challenger)),
+            champion,
+            version is not None,
+            challenger in standing.rolled_back,
+        )
+
+    def standing(self, model: str) -> Standing:
+        """Say which version is in use, and which were; DatasetError if there is no such model."""
+        return self._champions(model).standing()
+
+    def decide(self, decision: Decision) -> None:
+        """Tag a version with what was decided, and let it become the champion if it is to be promoted.
+
+        Raises
+        ------
+        DatasetError
+            If the champion is another one by now, or the version is not what was measured; the champion stays.
+        """
+        client, run = _client(), _run()
+        tags = {
+            "reason": decision.evidence.reason,
+            "run": run,
+            "champion": str(decision.champion or ""),
+            "photographs": f"{decision.evidence.photographs} {decision.role} {decision.photographs}".strip(),
+        }
+        tags |= {name: f"{value:.6g}" for name, value in evidence_numbers(decision.evidence).items()}
+
+        def tag(name: str, value: str) -> None:
+            client.set_model_version_tag(
+                decision.model, str(decision.challenger), f"promotion.{name}", value[:_LONGEST]
+            )
+
+        def check() -> None:
+            if read(decision.model, decision.challenger).fingerprint() != decision.fingerprint:
+                raise DatasetError(
+                    f"version {decision.challenger} of {decision.model} holds other weights than those that were "
+                    "measured: the champion stays"
+                )
+
+        for name, value in tags.items():
+            tag(name, value)
+        if not decision.evidence.promoted:
+            tag("decision", "kept")
+            return
+        try:
+            self._champions(decision.model).move(
+                decision.challenger, instead_of=decision.champion, kind="promotion", run=run, check=check
+            )
+        except OutdatedError as error:
+            tag("decision", "outdated")
+            tag("reason", str(error))
+            raise
+        tag("decision", "promoted")
+
+    def go_back(self, rollback: Rollback) -> None:
+        """Let an earlier version become the champion again; DatasetError if it cannot be read, or nothing as it was."""
+        run = _run()
+        self._champions(rollback.model).move(
+            rollback.version,
+            instead_of=rollback.champion,
+            kind="rollback",
+            run=run,
+            check=lambda: _require(rollback.model, rollback.version),
+        )
+        client = _client()
+        client.set_model_version_tag(rollback.model, str(rollback.champion), "promotion.decision", "rolled back")
+        client.set_model_version_tag(rollback.model, str(rollback.champion), "promotion.run", run)
+
+    def _champions(self, model: str) -> Champions:
+        from mlflow.exceptions import MlflowException
+
+        client = _client()
+        try:
+            client.get_registered_model(model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise DatasetError(f"the model registry cannot be asked: {error.message}") from error
+            raise DatasetError(f"no model named {model} is registered: {_train(model)}") from None
+        database = _sqlite()
+        lock = database.with_name(f"{database.name}.{model}.lock") if database else self._locks / f"{model}.lock"
+        return Champions(client, model, lock, alone=database is not None)
+
+
+class ModelRegistryDataset(AbstractDataset[Decision | Rollback, ModelRegistry]):
+    """Gives the registered models; what is saved is a decision about one, which is carried out.
+
+    A promotion or a way back happens as a whole or not at all, and only if the champion still is the version that was
+    decided against: see :mod:`crack_pipeline.datasets.champions`.
+
+    Parameters
+    ----------
+    locks
+        Folder for lock files, used where the registry is a server: they hold apart the processes of this machine.
+    metadata
+        For other tools; not used.
+    """
+
+    def __init__(self, *, locks: str, metadata: dict[str, Any] | None = None) -> None:
+        self._folder = Path(locks)
+        self.metadata = metadata
+
+    def load(self) -> ModelRegistry:
+        """Give them; the registry is not asked before they are."""
+        return ModelRegistry(self._folder)
+
+    def save(self, data: Decision | Rollback) -> None:
+        """Carry out a decision; DatasetError if somebody else was quicker, which leaves the champion as it is."""
+        registry = self.load()
+        if isinstance(data, Decision):
+            registry.decide(data)
+        else:
+            registry.go_back(data)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"locks": str(self._folder)}
+
+
+def read(model: str, version: int) -> Weights:
+    """Read the weights of one version of a registered model.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such version, or what it holds is not what a training of this project writes.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    with TemporaryDirectory() as folder:
+        try:
+            path = mlflow.artifacts.download_artifacts(f"models:/{model}/{version}/{WEIGHTS}", dst_path=folder)
+        except (MlflowException, OSError) as error:
+            text = " ".join(str(error).split())
+            raise DatasetError(f"version {version} of {model} holds no {WEIGHTS} that can be read: {text}") from error
+        return SafetensorsDataset(filepath=path).load()
+
+
+def _require(model: str, version: int) -> None:
+    read(model, version)
+
+
+def _client() -> Any:
+    import mlflow
+
+    return mlflow.MlflowClient()
+
+
+def _run() -> str:
+    import mlflow
+
+    run = mlflow.active_run()
+    return run.info.run_id if run else ""
+
+
+def _sqlite() -> Path | None:
+    """Give the file of the registry where it is a SQLite database."""
+    import mlflow
+    from sqlalchemy.engine import make_url
+
+    uri = mlflow.get_registry_uri()
+    if not uri.startswith("sqlite:"):
+        return None
+    return Path(make_url(uri).database or "").absolute()
+
+
+def _train(model: str) -> str:
+    return f"train one first, with kedro run --pipeline {model}"
