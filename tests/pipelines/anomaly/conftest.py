@@ -35,6 +35,7 @@ def manifest():
     return pd.DataFrame(
         {
             "image_id": [f"id{i:02d}" for i in number],
+            "photo_id": [f"id{i:02d}" for i in number],
             "path": [f"folder/{i}.jpg" for i in number],
             "label": np.where(number % 2, "crack", "normal"),
             "group": number,

@@ -96,7 +96,8 @@ def train_detector(
     -------
     Weights
         Of the autoencoder's last epoch, or of the segmenter's best one on simulated cracks; ``facts["detector"]`` says
-        which it is, and ``facts["network"]`` holds what rebuilds it.
+        which it is, ``facts["network"]`` holds what rebuilds it, and ``facts["learned_from"]`` the photo_ids of what it
+        has learned from or is chosen on.
     pandas.DataFrame
         One row per epoch: losses of training and validation.
 
@@ -111,8 +112,12 @@ def train_detector(
         if not len(found):
             raise ValueError(f"no sound image has the role {role}: add photographs or change the partition")
     if isinstance(network, Simulated):
-        return _train_simulated(images, rows, data_fingerprint, image, network, plan, checkpoints)
-    return _train_vae(images, rows, data_fingerprint, image, network, plan, checkpoints)
+        weights, history = _train_simulated(images, rows, data_fingerprint, image, network, plan, checkpoints)
+    else:
+        weights, history = _train_vae(images, rows, data_fingerprint, image, network, plan, checkpoints)
+    # Those that choose score and threshold, too
+    learned_from = sorted(set(select(manifest, partition, ["train", "validation"])["photo_id"]))
+    return Weights(weights.tensors, {**weights.facts, "learned_from": learned_from}), history
 
 
 def detector_of(weights: Weights) -> Detector:
