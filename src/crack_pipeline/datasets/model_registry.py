@@ -158,12 +158,12 @@ class ModelRegistryDataset(AbstractDataset[Decision | Rollback, ModelRegistry]):
     """
 
     def __init__(self, *, locks: str, metadata: dict[str, Any] | None = None) -> None:
-        self._folder = Path(locks)
+        self._place = Path(locks)
         self.metadata = metadata
 
     def load(self) -> ModelRegistry:
         """Give them; the registry is not asked before they are."""
-        return ModelRegistry(self._folder)
+        return ModelRegistry(self._place)
 
     def save(self, data: Decision | Rollback) -> None:
         """Carry out a decision; DatasetError if somebody else was quicker, which leaves the champion as it is."""
@@ -173,8 +173,11 @@ class ModelRegistryDataset(AbstractDataset[Decision | Rollback, ModelRegistry]):
         else:
             registry.go_back(data)
 
+    def _exists(self) -> bool:
+        return True
+
     def _describe(self) -> dict[str, Any]:
-        return {"locks": str(self._folder)}
+        return {"locks": str(self._place)}
 
 
 def read(model: str, version: int) -> Weights:

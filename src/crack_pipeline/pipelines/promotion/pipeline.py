@@ -1,0 +1,57 @@
+"""Compare the newest version of a model with the one in use, and let the better one be used; go back again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from crack_pipeline.pipelines.promotion.contending import answer, check_unseen, load_contenders, read_external
+from crack_pipeline.pipelines.promotion.deciding import (
+    choose_earlier,
+    decide,
+    record,
+    record_rollback,
+    report,
+    summarise_rollback,
+)
+from crack_pipeline.pipelines.promotion.parameters import MODELS
+from crack_pipeline.pipelines.steps import resolve_plan
+
+PROMOTION = "params:promotion"
+_READ = [f"{model}_{what}" for model in MODELS for what in ("images", "manifest", "partition")]
+
+
+def create_pipeline(**_: Any) -> Pipeline:
+    """Take a registered model and photographs that it has not learned from; give a decision, and carry it out."""
+    nodes = [
+        Node(resolve_plan, "params:compute", "plan", name="resolve_plan"),
+        Node(load_contenders, ["registry", PROMOTION], "contenders", name="load_contenders"),
+        Node(read_external, [PROMOTION, *_READ], "external", name="read_external"),
+        Node(check_unseen, ["contenders", "external"], "photographs", name="check_unseen"),
+        Node(
+            answer,
+            ["contenders", "external", "photographs", "plan"],
+            ["challenger_answers", "champion_answers"],
+            name="answer",
+        ),
+        Node(
+            decide,
+            ["contenders", "external", "photographs", "challenger_answers", "champion_answers", PROMOTION],
+            "decision",
+            name="decide",
+        ),
+        Node(report, "decision", ["comparison", "figure", "summary", "tracked_metrics"], name="report"),
+        Node(record, ["decision", "comparison", "summary"], "recorded", name="record"),
+    ]
+    return Pipeline(nodes, namespace="promotion", parameters={PROMOTION, "params:compute"})
+
+
+def create_rollback_pipeline(**_: Any) -> Pipeline:
+    """Take a registered model; let the version be used again that was in use before."""
+    nodes = [
+        Node(choose_earlier, ["registry", PROMOTION], "rollback", name="choose_earlier"),
+        Node(summarise_rollback, "rollback", "summary", name="summarise"),
+        Node(record_rollback, ["rollback", "summary"], "recorded", name="record"),
+    ]
+    return Pipeline(nodes, namespace="rollback", parameters={PROMOTION})
