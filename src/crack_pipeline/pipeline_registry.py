@@ -9,6 +9,7 @@ from crack_pipeline.pipelines import (
     inspection,
     label_free,
     label_noise,
+    promotion,
     sample,
     segmentation,
     segmentation_tuning,
@@ -45,4 +46,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "weak_segmentation_evaluate": weak_segmentation.create_evaluate_pipeline(),
         "inspection": inspection.create_pipeline(),
         "label_noise": label_noise.create_pipeline(),
+        "promotion": promotion.create_pipeline(),
+        "rollback": promotion.create_rollback_pipeline(),
     }
