@@ -95,7 +95,7 @@ def promote_at_once(folder: Path, decisions: Sequence[Sequence[Decision]]) -> li
 
 def _save(folder: Path, decisions: list[Decision], start: Any, told: Any) -> None:
     use_registry(folder)
-    dataset = ModelRegistryDataset(locks=str(folder / "locks"))
+    dataset = ModelRegistryDataset(filepath=str(folder / "locks"))
     start.wait()
     for one in decisions:
         try:

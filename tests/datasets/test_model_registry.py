@@ -13,7 +13,7 @@ from kedro.io import DatasetError
 from crack_pipeline.datasets import ModelRegistryDataset
 from crack_pipeline.datasets.champions import Champions, OutdatedError, Succession, stand
 from crack_pipeline.datasets.model_registry import read
-from crack_pipeline.evaluation.promotion import Rollback
+from crack_pipeline.evaluation.promotion import Evidence, Rollback
 from registry import MODEL, decision, promote_at_once, register, registry_in, some_weights
 
 
@@ -25,7 +25,7 @@ def client(tmp_path, database):
 
 @pytest.fixture
 def dataset(tmp_path, client):
-    return ModelRegistryDataset(locks=str(tmp_path / "locks"))
+    return ModelRegistryDataset(filepath=str(tmp_path / "locks"))
 
 
 def versions(folder, number):
@@ -84,6 +84,15 @@ def test_a_decision_is_told_by_tags_of_the_version(client, dataset, tmp_path):
     assert found["promotion.photographs"] == "9 test abc" and found["promotion.champion"] == "1"
 
 
+def test_tags_stay_where_nothing_was_measured(client, dataset, tmp_path):
+    versions(tmp_path, 1)
+    dataset.save(decision(1))
+    before = tags(client, 1)
+    nothing = Evidence(promoted=False, reason="it is the champion already")
+    dataset.save(decision(1, 1).model_copy(update={"evidence": nothing}))
+    assert tags(client, 1) == before and before["promotion.decision"] == "promoted"
+
+
 def test_who_compared_with_another_champion_loses(client, dataset, tmp_path):
     versions(tmp_path, 3)
     dataset.save(decision(1))
@@ -107,7 +116,7 @@ def test_only_what_was_measured_is_promoted(client, dataset, tmp_path):
     with pytest.raises(DatasetError, match="version 3 of segmentation holds no artifacts"):
         dataset.save(decision(3, 1))
     assert aliases(client) == {"champion": 1}
-    assert "promotion.decision" not in tags(client, 2)
+    assert tags(client, 2)["promotion.decision"] == "begun"
 
 
 def test_what_is_not_there_is_said(client, dataset, tmp_path):
@@ -118,83 +127,6 @@ def test_what_is_not_there_is_said(client, dataset, tmp_path):
         dataset.load().contenders(MODEL)
     with pytest.raises(DatasetError, match="version 9 of segmentation"):
         dataset.load().contenders(MODEL, 9)
-
-
-class Breaking:
-    """A client that breaks off before, or right after, one of its calls that change something."""
-
-    def __init__(self, client, at, after):
-        self.client, self.left, self.after = client, at, after
-
-    def __getattr__(self, name):
-        real = getattr(self.client, name)
-        if not name.startswith(("set_", "delete_")):
-            return real
-
-        def call(*args):
-            self.left -= 1
-            if self.left == 0 and not self.after:
-                raise ConnectionError
-            real(*args)
-            if self.left == 0:
-                raise ConnectionError
-
-        return call
-
-
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("at", range(1, 5))
-def test_a_run_that_breaks_off_leaves_a_champion_and_a_way_on(client, dataset, tmp_path, at, after):
-    versions(tmp_path, 3)
-    dataset.save(decision(1))
-    breaking = Champions(Breaking(client, at, after), MODEL, tmp_path / "lock", alone=True)
-    with pytest.raises(ConnectionError):
-        breaking.move(2, instead_of=1, kind="promotion")
-    moved = (at, after) >= (2, True)
-    standing = dataset.load().standing(MODEL)
-    assert standing == ((2, (1,), frozenset()) if moved else (1, (), frozenset()))
-    dataset.save(decision(3, standing.champion))
-    assert dataset.load().standing(MODEL).earlier == ((2, 1) if moved else (1,))
-    assert aliases(client) == {"champion": 3, "previous": standing.champion}
-    assert all(entry.done for entry in dataset.load()._champions(MODEL).history())
-
-
-class Meddling:
-    """A client beside which another process does something after some number of its calls."""
-
-    def __init__(self, client, at, meddle):
-        self.client, self.left, self.meddle = client, at, meddle
-
-    def __getattr__(self, name):
-        real = getattr(self.client, name)
-
-        def call(*args):
-            found = real(*args)
-            self.left -= 1
-            if self.left == 0:
-                self.meddle()
-            return found
-
-        return call
-
-
-@pytest.mark.parametrize("at", range(1, 9))
-def test_of_two_machines_at_most_one_wins(client, tmp_path, at):
-    """Two processes that do not share a lock; the second does all it can between two calls of the first."""
-    versions(tmp_path, 3)
-    won = []
-
-    def promote(client, version, lock):
-        try:
-            Champions(client, MODEL, tmp_path / lock, alone=False).move(version, instead_of=None, kind="promotion")
-            won.append(version)
-        except OutdatedError:
-            pass
-
-    promote(Meddling(client, at, lambda: promote(client, 3, "there")), 2, "here")
-    assert len(won) <= 1
-    standing = Champions(client, MODEL, tmp_path / "lock", alone=False).standing()
-    assert [standing.champion] == won == ([3] if at <= 2 else [2])  # until the first writes down what it wants
 
 
 class Stored:
@@ -232,6 +164,84 @@ class Stored:
         self.aliases.pop(name, None)
 
 
+class Breaking:
+    """A client that breaks off before, or right after, one of its calls that change something."""
+
+    def __init__(self, client, at, after):
+        self.client, self.left, self.after = client, at, after
+
+    def __getattr__(self, name):
+        real = getattr(self.client, name)
+        if not name.startswith(("set_", "delete_")):
+            return real
+
+        def call(*args):
+            self.left -= 1
+            if self.left == 0 and not self.after:
+                raise ConnectionError
+            real(*args)
+            if self.left == 0:
+                raise ConnectionError
+
+        return call
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(1, 5))
+def test_a_run_that_breaks_off_leaves_a_champion_and_a_way_on(tmp_path, at, after):
+    stored = Stored()
+    champions = Champions(stored, MODEL, tmp_path / "lock", alone=True)
+    champions.move(1, instead_of=None, kind="promotion")
+    with pytest.raises(ConnectionError):
+        Champions(Breaking(stored, at, after), MODEL, tmp_path / "lock", alone=True).move(
+            2, instead_of=1, kind="promotion"
+        )
+    moved = (at, after) >= (2, True)
+    standing = champions.standing()
+    assert standing == ((2, (1,), frozenset()) if moved else (1, (), frozenset()))
+    champions.move(3, instead_of=standing.champion, kind="promotion")
+    assert champions.standing().earlier == ((2, 1) if moved else (1,))
+    assert stored.aliases == {"champion": "3", "previous": str(standing.champion)}
+    assert all(entry.done for entry in champions.history())
+
+
+class Meddling:
+    """A client beside which another process does something after some number of its calls."""
+
+    def __init__(self, client, at, meddle):
+        self.client, self.left, self.meddle = client, at, meddle
+
+    def __getattr__(self, name):
+        real = getattr(self.client, name)
+
+        def call(*args):
+            found = real(*args)
+            self.left -= 1
+            if self.left == 0:
+                self.meddle()
+            return found
+
+        return call
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_of_two_machines_at_most_one_wins(tmp_path, at):
+    """Two processes that do not share a lock; the second does all it can between two calls of the first."""
+    stored, won = Stored(), []
+
+    def promote(client, version, lock):
+        try:
+            Champions(client, MODEL, tmp_path / lock, alone=False).move(version, instead_of=None, kind="promotion")
+            won.append(version)
+        except OutdatedError:
+            pass
+
+    promote(Meddling(stored, at, lambda: promote(stored, 3, "there")), 2, "here")
+    assert len(won) <= 1
+    standing = Champions(stored, MODEL, tmp_path / "lock", alone=False).standing()
+    assert [standing.champion] == won == ([3] if at <= 2 else [2])  # until the first writes down what it wants
+
+
 @given(turns=st.lists(st.sampled_from("23"), max_size=30))
 @settings(max_examples=60)
 def test_in_whatever_order_two_machines_take_their_turns_they_do_not_both_win(tmp_path_factory, turns):
@@ -261,15 +271,15 @@ def test_in_whatever_order_two_machines_take_their_turns_they_do_not_both_win(tm
     assert [standing.champion] == (won or [None])
 
 
-def test_what_another_machine_has_begun_is_waited_for_and_at_last_taken_for_dead(client, tmp_path):
-    versions(tmp_path, 3)
-    champions = Champions(client, MODEL, tmp_path / "lock", alone=False)
+def test_what_another_machine_has_begun_is_waited_for_and_at_last_taken_for_dead(tmp_path):
+    stored = Stored()
+    champions = Champions(stored, MODEL, tmp_path / "lock", alone=False)
     begun = Succession(number=1, version=2, instead_of=None, kind="promotion", at=datetime.now(UTC), claim="other")
-    client.set_registered_model_tag(MODEL, begun.tag, begun.model_dump_json())
+    stored.set_registered_model_tag(MODEL, begun.tag, begun.model_dump_json())
     with pytest.raises(OutdatedError, match="another process is about to make version 2 the champion"):
         champions.move(3, instead_of=None, kind="promotion")
     old = begun.model_copy(update={"at": begun.at - timedelta(hours=1)})
-    client.set_registered_model_tag(MODEL, old.tag, old.model_dump_json())
+    stored.set_registered_model_tag(MODEL, old.tag, old.model_dump_json())
     champions.move(3, instead_of=None, kind="promotion")
     assert champions.standing() == (3, (), frozenset())
 

@@ -31,7 +31,7 @@ def use(make_project, kedro):
     register(project, MODEL, first)
     about = {"model": MODEL, "challenger": 1, "champion": None, "fingerprint": first.fingerprint()}
     evidence = Evidence(promoted=True, reason="the first")
-    ModelRegistryDataset(locks=str(project)).save(Decision.model_validate({**about, "evidence": evidence}))
+    ModelRegistryDataset(filepath=str(project)).save(Decision.model_validate({**about, "evidence": evidence}))
     register(project, MODEL, second)
     client = mlflow.MlflowClient()
 
@@ -96,7 +96,7 @@ def test_mlflow_keeps_decision_table_figure_and_numbers(use):
 
 def test_the_version_that_was_gone_back_from_says_so(use):
     assert tags_of(use, 2)[0]["promotion.decision"] == "rolled back"
-    found = ModelRegistryDataset(locks=str(use.project)).load().standing(MODEL)
+    found = ModelRegistryDataset(filepath=str(use.project)).load().standing(MODEL)
     assert (found.champion, found.earlier, found.rolled_back) == (1, (), frozenset({2}))
 
 

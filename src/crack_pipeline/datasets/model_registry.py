@@ -73,11 +73,15 @@ class ModelRegistry:
     def decide(self, decision: Decision) -> None:
         """Tag a version with what was decided, and let it become the champion if it is to be promoted.
 
+        Where nothing was measured, the tags of when something was stay as they are.
+
         Raises
         ------
         DatasetError
             If the champion is another one by now, or the version is not what was measured; the champion stays.
         """
+        if not decision.evidence.promoted and not decision.evidence.rows:
+            return
         client, run = _client(), _run()
         tags = {
             "reason": decision.evidence.reason,
@@ -99,6 +103,7 @@ class ModelRegistry:
                     "measured: the champion stays"
                 )
 
+        tag("decision", "begun")
         for name, value in tags.items():
             tag(name, value)
         if not decision.evidence.promoted:
@@ -151,19 +156,19 @@ class ModelRegistryDataset(AbstractDataset[Decision | Rollback, ModelRegistry]):
 
     Parameters
     ----------
-    locks
+    filepath
         Folder for lock files, used where the registry is a server: they hold apart the processes of this machine.
     metadata
         For other tools; not used.
     """
 
-    def __init__(self, *, locks: str, metadata: dict[str, Any] | None = None) -> None:
-        self._place = Path(locks)
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._locks = Path(filepath)
         self.metadata = metadata
 
     def load(self) -> ModelRegistry:
         """Give them; the registry is not asked before they are."""
-        return ModelRegistry(self._place)
+        return ModelRegistry(self._locks)
 
     def save(self, data: Decision | Rollback) -> None:
         """Carry out a decision; DatasetError if somebody else was quicker, which leaves the champion as it is."""
@@ -177,7 +182,7 @@ class ModelRegistryDataset(AbstractDataset[Decision | Rollback, ModelRegistry]):
         return True
 
     def _describe(self) -> dict[str, Any]:
-        return {"locks": str(self._place)}
+        return {"filepath": str(self._locks)}
 
 
 def read(model: str, version: int) -> Weights:
