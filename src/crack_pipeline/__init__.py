@@ -13,4 +13,4 @@ for _variable in ("MLFLOW_DISABLE_TELEMETRY", "KEDRO_DISABLE_TELEMETRY", "DO_NOT
 warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
 warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
-warnings.filterwarnings("ignore", message="Add type hints to the `predict` method")
+warnings.filterwarnings("ignore", message=r"(\x1b\[\d+m)?Add type hints to the `predict` method")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -76,6 +77,7 @@ class RegisteredModelDataset(AbstractDataset[Registration, NoReturn]):
         if mlflow.active_run() is None:
             logger.info("%s is not registered: no MLflow run is active", self._name)
             return
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # of a few files that are copied
         path = sys.path[:]
         try:
             number = _register(self._name, data)
