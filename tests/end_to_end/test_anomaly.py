@@ -188,9 +188,18 @@ def test_no_checkpoint_is_left(finished_project):
     assert not list((finished_project / "data/06_models").rglob("*.ckpt"))
 
 
-def test_mlflow_has_parameters_curves_metrics_pictures_and_model(finished_project, monkeypatch):
+@pytest.fixture
+def tracking(finished_project):
+    """The tracking of the project for what MLflow looks up by itself, such as a model of the name of a folder."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{finished_project}/mlflow.db")
+    yield mlflow.MlflowClient()
+    mlflow.set_tracking_uri(before)
+
+
+def test_mlflow_has_parameters_curves_metrics_pictures_and_model(finished_project, tracking, monkeypatch):
     monkeypatch.chdir(finished_project)
-    client = mlflow.MlflowClient(f"sqlite:///{finished_project}/mlflow.db")
+    client = tracking
     (run,) = client.search_runs([client.get_experiment_by_name("crack_pipeline").experiment_id])
     assert run.info.status == "FINISHED"
     epochs = len(pd.read_csv(only(finished_project, "data/08_reporting/anomaly/training_history.csv")))
