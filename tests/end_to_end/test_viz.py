@@ -20,6 +20,7 @@ LABEL_FREE = ("label_free", "label_free_predict", "label_free_evaluate")
 WEAK = ("weak_segmentation", "weak_segmentation_predict", "weak_segmentation_evaluate", "label_noise")
 SYNTHESIS = ("synthesis", "synthesis_simulated", "synthesis_gain")
 STRUCTURES = ("inspection", "inpainting")
+LIFECYCLE = ("promotion", "rollback")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ATTEMPTS = 3
 FLAGS = (
