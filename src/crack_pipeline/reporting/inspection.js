@@ -277,7 +277,11 @@
     ...crackMeasures,
     ...crackShape,
   ];
-  const foundColumns = [{ label: "Crack", heads: true, value: (row) => row.id, cell: crackButton }, ...crackMeasures];
+  // Beside a picture there is room for five columns; the table of all cracks has the others.
+  const foundColumns = [
+    { label: "Crack", heads: true, value: (row) => row.id, cell: crackButton },
+    ...crackMeasures.filter((column) => column.label !== "Mean width"),
+  ];
 
   function crackButton(crack) {
     const button = element("button", { type: "button", "aria-pressed": String(crack === now.crack) }, crack.id);
