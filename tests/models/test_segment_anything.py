@@ -153,12 +153,14 @@ def test_prompts_of_a_large_photograph_are_in_its_own_pixels(network, photograph
 def test_photographs_of_any_shape_are_encoded(network, size):
     embedding = embed(network, np.full((*size, 3), 90, np.uint8))
     assert max(embedding.input_size) == 128
-    assert len(automatic_masks(network, embedding, **EVERYTHING)) >= 0
+    assert all(mask["segmentation"].dtype == np.bool_ for mask in automatic_masks(network, embedding, **EVERYTHING))
     assert torch.isfinite(embedding.features).all()
 
 
 def test_a_photograph_is_encoded_once_for_all_masks(network, photograph, monkeypatch):
     embedding = embed(network, photograph)
-    monkeypatch.setattr(network.image_encoder, "forward", None)
-    automatic_masks(network, embedding, **EVERYTHING)
-    prompted_mask(network, embedding, [(30.0, 40.0, True)], [])
+    encoded = []
+    monkeypatch.setattr(network.image_encoder, "forward", encoded.append)
+    assert automatic_masks(network, embedding, **EVERYTHING)
+    assert prompted_mask(network, embedding, [(30.0, 40.0, True)], []).dtype == np.bool_
+    assert encoded == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
@@ -43,8 +44,9 @@ class _Served(PythonModel):
         self._turn = BoundedSemaphore(self._limits.at_once)
         self._load(weights, plan_for(weights, Compute.model_validate(config.get("compute") or {})), config)
 
+    @abstractmethod
     def _load(self, weights: Weights, plan: Plan, config: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Keep what answers."""
 
     def _photographs(self, table: Any) -> list[Any]:
         if not isinstance(table, pd.DataFrame) or "image" not in table:
