@@ -8,16 +8,16 @@ import zipfile
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
-from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from crack_pipeline.datasets.download import DownloadError, download
+from crack_pipeline.datasets.store import StoreDataset
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class PretrainedEncoders:
             raise DatasetError(f"{error}; delete it, and it is fetched again") from error
 
 
-class PretrainedEncodersDataset(AbstractDataset[NoReturn, PretrainedEncoders]):
+class PretrainedEncodersDataset(StoreDataset[PretrainedEncoders]):
     """Opens the store of pretrained weights; nothing is fetched before it is asked for.
 
     Parameters
@@ -131,22 +131,8 @@ class PretrainedEncodersDataset(AbstractDataset[NoReturn, PretrainedEncoders]):
         pause: float = 1.0,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._encoders = PretrainedEncoders(Path(filepath), hub=hub, timeout=timeout, attempts=attempts, pause=pause)
-        self.metadata = metadata
-
-    def load(self) -> PretrainedEncoders:
-        """Give what fetches weights."""
-        return self._encoders
-
-    def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: files get there by downloading."""
-        raise DatasetError(f"{self._encoders.folder} keeps what was downloaded; nothing is saved there")
-
-    def _exists(self) -> bool:
-        return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._encoders.folder), "hub": self._encoders.hub}
+        store = PretrainedEncoders(Path(filepath), hub=hub, timeout=timeout, attempts=attempts, pause=pause)
+        super().__init__(store, metadata, filepath=filepath, hub=store.hub)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

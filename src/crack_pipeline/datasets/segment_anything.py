@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 from torch import Tensor
 
 from crack_pipeline.datasets.download import DownloadError, download
 from crack_pipeline.datasets.pretrained import read_tensors
+from crack_pipeline.datasets.store import StoreDataset
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class SegmentAnythingWeights:
             raise DatasetError(f"{error}; delete it, and it is fetched again") from error
 
 
-class SegmentAnythingDataset(AbstractDataset[NoReturn, SegmentAnythingWeights]):
+class SegmentAnythingDataset(StoreDataset[SegmentAnythingWeights]):
     """Opens the store of the weights of Segment Anything; nothing is fetched before it is asked for.
 
     Parameters
@@ -150,21 +150,5 @@ class SegmentAnythingDataset(AbstractDataset[NoReturn, SegmentAnythingWeights]):
         pause: float = 1.0,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._weights = SegmentAnythingWeights(
-            Path(filepath), address=address, timeout=timeout, attempts=attempts, pause=pause
-        )
-        self.metadata = metadata
-
-    def load(self) -> SegmentAnythingWeights:
-        """Give what fetches weights."""
-        return self._weights
-
-    def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: files get there by downloading."""
-        raise DatasetError(f"{self._weights.folder} keeps what was downloaded; nothing is saved there")
-
-    def _exists(self) -> bool:
-        return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._weights.folder), "address": self._weights.address}
+        store = SegmentAnythingWeights(Path(filepath), address=address, timeout=timeout, attempts=attempts, pause=pause)
+        super().__init__(store, metadata, filepath=filepath, address=store.address)
