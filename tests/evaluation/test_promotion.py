@@ -109,6 +109,31 @@ def test_few_places_prove_nothing_however_many_photographs_there_are():
     assert (found.photographs, found.groups) == (90, 10)
 
 
+def test_few_cracked_places_prove_nothing_however_many_sound_ones_there_are():
+    """Photographs of one place are one place, also of the cracked ones."""
+    n = 200
+    place, cracked = np.arange(n), np.arange(n) < 30
+    place[cracked] = np.arange(30) % 10
+    ours = detection_measure(cracked, np.where(cracked, 1.0, 0.0), 0.5)
+    theirs = detection_measure(cracked, np.random.default_rng(0).random(n), 0.5)
+    kinds = {"cracked": cracked, "sound": ~cracked}
+    assert weigh(ours, theirs, place, CRITERIA, QUICK).promoted
+    found = weigh(ours, theirs, place, CRITERIA, QUICK, kinds=kinds)
+    assert not found.promoted and "of 10 different cracked places, and at least 20" in found.reason
+    enough = QUICK.model_copy(update={"least_groups": 10})
+    assert weigh(ours, theirs, place, CRITERIA, enough, kinds=kinds).promoted
+    sound = weigh(ours, theirs, place, CRITERIA, QUICK, kinds={"cracked": ~cracked, "sound": cracked})
+    assert "of 10 different sound places" in sound.reason
+
+
+def test_what_is_undefined_in_many_draws_is_undefined():
+    cracked = np.arange(60) == 0  # in a third of the draws there is no crack
+    ours, theirs = (detection_measure(cracked, np.where(cracked, side, 0.0), 0.5) for side in (1.0, -1.0))
+    found = weigh(ours, theirs, np.arange(60), CRITERIA, QUICK)
+    assert not found.promoted and "roc_auc is undefined" in found.reason
+    assert all(row.low is None and row.challenger == 1 for row in found.rows)
+
+
 def test_what_is_undefined_promotes_nothing():
     sound = np.zeros(40, np.bool_)
     scores = np.linspace(0, 1, 40)
@@ -140,6 +165,7 @@ def test_table_numbers_and_figure_tell_the_same(words):
     assert numbers["roc_auc.low"] == table["low"][0]
     assert Evidence.model_validate_json(found.model_dump_json()) == found
     assert "challenger minus champion" in words(promotion_figure(found))
+    assert "anomaly, version 3 against 2: " in words(promotion_figure(found, "anomaly, version 3 against 2"))
     assert found.rows[0].verdict in words(promotion_figure(found))
     first = weighed(detector(2.0, 100, 0), None, 100)
     assert evidence_table(first)["champion"].isna().all()

@@ -63,7 +63,10 @@ class Sampling(_Strict):
     resamples: int = Field(2000, ge=100, description="draws of the bootstrap over near-duplicate groups")
     level: float = Field(0.95, gt=0.5, lt=1, description="with which all intervals together hold the true differences")
     least_groups: int = Field(
-        20, ge=2, description="near-duplicate groups below which nothing is promoted: intervals of fewer are too narrow"
+        20,
+        ge=2,
+        description="near-duplicate groups, of each kind that a metric needs, below which nothing is promoted: "
+        "intervals of fewer are too narrow",
     )
     seed: int = Field(0, ge=0, description="of the bootstrap")
 
@@ -167,7 +170,13 @@ class Rollback(_Strict):
 
 
 def weigh(
-    challenger: Measure, champion: Measure | None, groups: ArrayLike, criteria: Criteria, sampling: Sampling
+    challenger: Measure,
+    champion: Measure | None,
+    groups: ArrayLike,
+    criteria: Criteria,
+    sampling: Sampling,
+    *,
+    kinds: Mapping[str, ArrayLike] | None = None,
 ) -> Evidence:
     """Weigh the answers of two models on the same photographs.
 
@@ -180,12 +189,15 @@ def weigh(
         Near-duplicate group of each photograph, shape (n,).
     criteria, sampling
         What is asked for.
+    kinds
+        Which photographs are of each kind that there must be enough places of, by name, shape (n,), bool. What is
+        measured on cracks rests on the cracked places alone, however many others there are.
 
     Returns
     -------
     Evidence
         The same answers never replace themselves: their difference is 0 in every draw, which is not above what must be
-        gained.
+        gained. A metric that is undefined in so many draws that an end of its interval may lie among them is undefined.
 
     Raises
     ------
@@ -209,7 +221,10 @@ def weigh(
     rows = []
     for name in names:
         value, before = ours[name], theirs[name] if theirs else None
-        interval = percentile_interval(np.concatenate(drawn[name]), coverage)
+        values = np.concatenate(drawn[name])
+        # What was left aside may lie at either end
+        surely = np.isnan(values).mean() <= (1 - coverage) / 2
+        interval = percentile_interval(values, coverage) if surely else None
         known = not math.isnan(value) and (before is None or not math.isnan(before))
         low, high = interval if interval and known else (None, None)
         standard = criteria.metrics[name]
@@ -226,7 +241,7 @@ def weigh(
             )
         )
     number = len(np.unique(group))
-    promoted, reason = _few(number, sampling) or (_replace(rows) if champion else _first(rows))
+    promoted, reason = _few(group, kinds or {}, sampling) or (_replace(rows) if champion else _first(rows))
     return Evidence(
         promoted=promoted, reason=reason, rows=tuple(rows), photographs=len(group), groups=number, coverage=coverage
     )
@@ -260,13 +275,16 @@ def _verdict(low: float | None, high: float | None, standard: Standard, *, again
     return "worse" if high < -standard.may_lose else "uncertain"
 
 
-def _few(groups: int, sampling: Sampling) -> tuple[bool, str] | None:
-    if groups >= sampling.least_groups:
-        return None
-    return False, (
-        f"the photographs are of {groups:,} different places, and at least {sampling.least_groups:,} are needed to "
-        "tell chance from evidence"
-    )
+def _few(group: NDArray[Any], kinds: Mapping[str, ArrayLike], sampling: Sampling) -> tuple[bool, str] | None:
+    places = {"": len(np.unique(group))}
+    places |= {f" {name}": len(np.unique(group[np.asarray(kind, bool)])) for name, kind in kinds.items()}
+    for kind, number in places.items():
+        if number < sampling.least_groups:
+            return False, (
+                f"the photographs are of {number:,} different{kind} places, and at least {sampling.least_groups:,} are "
+                "needed to tell chance from evidence (promotion.sampling.least_groups)"
+            )
+    return None
 
 
 def _replace(rows: list[Comparison]) -> tuple[bool, str]:

@@ -12,20 +12,22 @@ from crack_pipeline.evaluation.promotion import Comparison, Evidence
 _COLOURS = {"better": GREEN, "not worse": BLUE, "enough": GREEN, "not required": BLUE}
 
 
-def promotion_figure(evidence: Evidence) -> Figure:
+def promotion_figure(evidence: Evidence, about: str = "") -> Figure:
     """Draw the difference to the champion in each metric with its interval, beside what may be lost and must be gained.
 
     Parameters
     ----------
     evidence
         What speaks for a challenger. Without a champion its own values are drawn, beside what they must reach.
+    about
+        Which versions of which model were compared; comes first in the title.
 
     Returns
     -------
     matplotlib.figure.Figure
         The chosen metric on top.
     """
-    title = "promoted" if evidence.promoted else "not promoted"
+    title = (f"{about}: " if about else "") + ("promoted" if evidence.promoted else "not promoted")
     rows = [row for row in evidence.rows if row.low is not None and row.high is not None]
     if not rows:
         return message_figure(title, "nothing was measured")
@@ -43,10 +45,11 @@ def promotion_figure(evidence: Evidence) -> Figure:
     share = f"{100 * (evidence.coverage or 0):.3g} % interval"
     what, grey = "challenger minus champion", "what may be lost, and what must be gained"
     if not compared:
-        what, grey = "challenger; there is no champion yet", "what must be reached"
-    axes.set_xlabel(f"{what}, with {share}\n(grey: {grey})")
+        what, grey = "value of the challenger, as there is no champion yet", "what must be reached"
+    axes.set_xlabel(f"{what}, with its {share}\n(grey: {grey})")
+    axes.margins(x=0.12)
     axes.set_title(
-        f"{title}: {evidence.photographs:,} photographs of {evidence.groups:,} places",
+        f"{title}\n{evidence.photographs:,} photographs of {evidence.groups:,} places",
         loc="left",
         fontsize=10.5,
         color=INK,

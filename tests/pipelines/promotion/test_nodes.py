@@ -89,7 +89,7 @@ def test_the_better_segmenter_is_promoted_and_the_poorer_one_is_not(good, poor, 
     assert table["metric"].tolist() == ["dice", "average_precision"]
     assert "version 1 stays the champion" in summary and "12 photographs of 12 places" in summary
     assert tracked["promoted"]["value"] == 0 and tracked["dice.high"]["value"] < 0
-    assert figure.axes
+    assert "segmentation, version 2 against 1: not promoted" in figure.axes[0].get_title(loc="left")
 
 
 def test_the_first_one_must_be_good_enough(good, external, plan):
@@ -97,6 +97,19 @@ def test_the_first_one_must_be_good_enough(good, external, plan):
     refused = decided(contend(segmenter(0)), external, plan)
     assert not refused.evidence.promoted and "there is no champion yet" in refused.evidence.reason
     assert "no champion yet" in report(refused)[2]
+
+
+def test_only_cracked_places_count_for_segmenters(good, external, plan):
+    cracked = external.photographs["crack_pixels"].where(np.arange(12) < 4, 0)
+    few = external._replace(photographs=external.photographs.assign(crack_pixels=cracked))
+    assert "of 4 different cracked places, and at least 5" in decided(contend(good), few, plan).evidence.reason
+
+
+def test_answers_about_other_photographs_are_refused(good, poor, external, plan):
+    contenders = contend(good, poor)
+    ours, theirs = answer(contenders, external, external.photographs, plan)
+    with pytest.raises(ValueError, match="answers of version 1 are not about the photographs that judge"):
+        decide(contenders, external, external.photographs, ours, theirs[::-1], PROMOTION)
 
 
 def test_each_answers_with_its_own_threshold(good, external, plan):
@@ -202,6 +215,9 @@ def test_detectors_are_compared_by_their_scores(plan):
         (manifest["label"] == "crack").to_numpy(), score_new(blurred, images, manifest, plan)["mse"], 0.1, number
     )
     assert row.champion == told["roc_auc"]
+    rare = manifest.assign(label=np.where(number < 4, "normal", "crack"))
+    few = read_external(promotion, *loaders("anomaly", images, rare, partition))
+    assert "of 4 different sound places" in decided(contenders, few, plan, promotion).evidence.reason
     other = Weights(sharp.tensors, sharp.facts | {"image": {"size": 32, "mode": "grey"}})
     with pytest.raises(ValueError, match="takes photographs of size 32 in grey"):
         check_unseen(contenders._replace(challenger=Registered(2, other)), external)
@@ -237,8 +253,10 @@ def test_the_way_back():
         choose_earlier(registry, PROMOTION.model_copy(update={"version": 4}))
     with pytest.raises(ValueError, match="version 5 is the first champion of segmentation"):
         choose_earlier(Registry(5, (), frozenset()), PROMOTION)
-    with pytest.raises(ValueError, match="has no champion"):
+    with pytest.raises(ValueError, match=r"has no champion: there is nothing to go back from$"):
         choose_earlier(Registry(None, (), frozenset()), PROMOTION)
+    with pytest.raises(ValueError, match=r"has no champion.*version 3 was in use before.*promotion.version=3"):
+        choose_earlier(Registry(None, (3, 1), frozenset()), PROMOTION)
 
 
 def test_wrong_parameters_are_one_clear_message():

@@ -60,12 +60,18 @@ def decide(
     refused = why_not(contenders)
     if refused:
         return Decision.model_validate({**about, "evidence": Evidence(promoted=False, reason=refused)})
+    for version, answers in ((challenger, challenger_answers), (champion, champion_answers)):
+        if version is not None and answers["image_id"].tolist() != photographs["image_id"].tolist():
+            raise ValueError(
+                f"the answers of version {version.version} are not about the photographs that judge: run it all again"
+            )
     evidence = weigh(
         _measure(contenders.model, challenger, challenger_answers),
         _measure(contenders.model, champion, champion_answers) if champion else None,
-        challenger_answers["group"],
+        photographs["group"],
         promotion.criteria,
         promotion.sampling,
+        kinds=_kinds(contenders.model, photographs),
     )
     looked_at = (photographs["image_id"] + " " + photographs["label"]).sort_values()
     fingerprint = hashlib.blake2b("\n".join(looked_at).encode(), digest_size=16).hexdigest()
@@ -101,7 +107,9 @@ def report(decision: Decision) -> tuple[pd.DataFrame, Figure, str, dict[str, dic
     if not evidence.promoted:
         stays = f"version {decision.champion} stays the champion" if decision.champion else "there is no champion yet"
         lines += ["", stays]
-    return table, promotion_figure(evidence), "\n".join(lines), numbers
+    against = f" against {decision.champion}" if decision.champion else ""
+    about = f"{decision.model}, version {decision.challenger}{against}"
+    return table, promotion_figure(evidence, about), "\n".join(lines), numbers
 
 
 def record(decision: Decision, comparison: pd.DataFrame, summary: str) -> Decision:
@@ -120,10 +128,17 @@ def choose_earlier(registry: Registry, promotion: Promotion) -> Rollback:
     model, wanted = promotion.model, promotion.version
     standing = registry.standing(model)
     if standing.champion is None:
-        raise ValueError(f"{model} has no champion: there is nothing to go back from")
+        again = ""
+        if standing.earlier:
+            again = (
+                f"; version {standing.earlier[0]} was in use before, and can be promoted again with kedro run "
+                f"--pipeline promotion --params promotion.model={model},promotion.version={standing.earlier[0]}"
+            )
+        raise ValueError(f"{model} has no champion: there is nothing to go back from{again}")
     if not standing.earlier:
         raise ValueError(
-            f"version {standing.champion} is the first champion of {model}: there is none before it to go back to"
+            f"version {standing.champion} is the first champion of {model}, or all before it were deleted: there is "
+            "none to go back to"
         )
     if wanted is not None and wanted not in standing.earlier:
         listed = ", ".join(str(version) for version in dict.fromkeys(standing.earlier))
@@ -151,6 +166,14 @@ def _measure(model: str, contender: Registered, answers: pd.DataFrame) -> Measur
         cracked = (answers["label"] == "crack").to_numpy(bool)
         return detection_measure(cracked, answers[name].to_numpy(float), float(facts["thresholds"][name]))
     return segmentation_measure(counting.from_table(answers), float(facts["threshold"]))
+
+
+def _kinds(model: str, photographs: pd.DataFrame) -> dict[str, pd.Series]:
+    """Say which photographs what is measured rests on: detectors tell two labels apart, segmenters find cracks."""
+    if model == DETECTOR:
+        cracked = photographs["label"] == "crack"
+        return {"cracked": cracked, "sound": ~cracked}
+    return {"cracked": photographs["crack_pixels"] > 0}
 
 
 def _tracked(decision: Decision) -> Mapping[str, float]:
