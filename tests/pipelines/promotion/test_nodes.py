@@ -142,6 +142,9 @@ def test_who_has_seen_a_photograph_that_judges_is_refused(good, poor, external, 
     seen = with_facts(good, learned_from=[*LEARNED_FROM, external.photographs["photo_id"][3]])
     with pytest.raises(ValueError, match=f"version {version} of segmentation has learned from 1 of the 12"):
         check_unseen(contenders(seen), external)
+    way_on = "Train it with the roles" if whose == "challenger" else "delete the alias champion"
+    with pytest.raises(ValueError, match=way_on):
+        check_unseen(contenders(seen), external)
     silent = Weights(good.tensors, {name: fact for name, fact in good.facts.items() if name != "learned_from"})
     with pytest.raises(ValueError, match=f"version {version} of segmentation does not say"):
         check_unseen(contenders(silent), external)
@@ -154,6 +157,23 @@ def test_who_has_seen_a_photograph_that_judges_is_refused(good, poor, external, 
     with pytest.raises(ValueError, match="in grey, and those that there are"):
         check_unseen(contenders(grey), external)
     assert len(check_unseen(contenders(good), external)) == 12
+
+
+def test_who_has_learned_from_photographs_that_are_gone_must_be_vouched_for(good, poor, external, caplog):
+    """They may be near-duplicates of those that judge, re-compressed: nobody can tell any longer."""
+    gone = Weights(good.tensors, good.facts | {"learned_from": [*LEARNED_FROM, "x", "y"]})
+    with pytest.raises(ValueError, match=r"version 2 .* of which 2 of 8 are not .*promotion.learned_elsewhere=true"):
+        check_unseen(contend(gone, poor), external)
+    assert len(check_unseen(contend(gone, poor), external._replace(learned_elsewhere=True))) == 12
+    # What a champion has seen speaks for it, and against promoting another one
+    caplog.clear()
+    assert len(check_unseen(contend(poor, gone), external)) == 12
+    assert "version 1 of segmentation has learned from photographs of which 2 of 8 are not" in caplog.text
+
+
+def test_the_word_for_them_reaches_the_check(data):
+    vouched = PROMOTION.model_copy(update={"learned_elsewhere": True})
+    assert read_external(vouched, *loaders("segmentation", *data)).learned_elsewhere
 
 
 def test_photographs_of_the_role_external_come_first(data):

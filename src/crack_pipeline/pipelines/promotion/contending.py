@@ -50,12 +50,15 @@ class External(NamedTuple):
         The rows of those that judge.
     role
         Theirs.
+    learned_elsewhere
+        Whether a challenger may have learned from other photographs than these all.
     """
 
     images: ImageStack | PhotographStack
     known: pd.DataFrame
     photographs: pd.DataFrame
     role: str
+    learned_elsewhere: bool = False
 
 
 def load_contenders(registry: Registry, promotion: Promotion) -> Contenders:
@@ -96,7 +99,8 @@ def read_external(promotion: Promotion, *loaders: Callable[[], Any]) -> External
         photographs = photographs[photographs["crack_pixels"].notna()]
         if photographs.empty:
             raise ValueError(f"none of the photographs of the role {role} has a mask: segmenters cannot be compared")
-    return External(images, known, photographs.sort_values("row", ignore_index=True), role)
+    photographs = photographs.sort_values("row", ignore_index=True)
+    return External(images, known, photographs, role, promotion.learned_elsewhere)
 
 
 def check_unseen(contenders: Contenders, external: External) -> pd.DataFrame:
@@ -111,7 +115,8 @@ def check_unseen(contenders: Contenders, external: External) -> pd.DataFrame:
     ------
     ValueError
         If one of the photographs, or a near-duplicate of it, was learned from; if a contender does not say what it has
-        learned from, or takes photographs in another form.
+        learned from, or takes photographs in another form; if the challenger has learned from photographs that are not
+        in the data set, unless that is accepted. Of a champion that is only said: what it has seen speaks for it.
     """
     if why_not(contenders):
         return external.photographs.iloc[:0]
@@ -119,7 +124,7 @@ def check_unseen(contenders: Contenders, external: External) -> pd.DataFrame:
         if contender is not None:
             name = f"version {contender.version} of {contenders.model}"
             _check_form(name, contender.weights, external.images)
-            _check_learned_from(name, contender.weights, external)
+            _check_learned_from(name, contender.weights, external, challenges=contender is contenders.challenger)
     _check_forms_agree(contenders)
     return external.photographs
 
@@ -196,17 +201,35 @@ def _check_forms_agree(contenders: Contenders) -> None:
         )
 
 
-def _check_learned_from(name: str, weights: Weights, external: External) -> None:
+def _check_learned_from(name: str, weights: Weights, external: External, *, challenges: bool) -> None:
+    way_on = "Train it with the roles of this partition"
+    if not challenges:
+        way_on = (
+            "It is the champion, and the roles were another then: bring back the partition that it was trained with, "
+            "or begin anew without a champion: delete the alias champion"
+        )
     if "learned_from" not in weights.facts:
         raise ValueError(
             f"{name} does not say which photographs it has learned from, so nothing proves that it has not seen those "
             "that are to judge it: train it again"
         )
-    learned = external.known["photo_id"].isin(set(weights.facts["learned_from"]))
+    learned_from = set(weights.facts["learned_from"])
+    learned = external.known["photo_id"].isin(learned_from)
     seen = external.photographs["group"].isin(external.known.loc[learned, "group"])
     if seen.any():
         raise ValueError(
             f"{name} has learned from {int(seen.sum()):,} of the {len(seen):,} photographs of the role "
-            f"{external.role}, or from near-duplicates of them: nothing can be proved on these. Train it with the "
-            "roles of this partition"
+            f"{external.role}, or from near-duplicates of them: nothing can be proved on these. {way_on}"
         )
+    gone = len(learned_from.difference(external.known["photo_id"]))
+    if gone:
+        said = (
+            f"{name} has learned from photographs of which {gone:,} of {len(learned_from):,} are not in the data set "
+            "(any longer): near-duplicates of them among those that judge cannot be found"
+        )
+        if challenges and not external.learned_elsewhere:
+            raise ValueError(
+                f"{said}. Bring them back or train again; if you know that there are none: "
+                "--params promotion.learned_elsewhere=true"
+            )
+        logger.warning(said)

@@ -30,6 +30,11 @@ class Promotion(BaseModel):
     detector: Criteria = Field(description="of the model anomaly")
     segmenter: Criteria = Field(description="of the other models")
     sampling: Sampling
+    learned_elsewhere: bool = Field(
+        False,
+        description="let a challenger take part that has learned from photographs that are not in the data set (any "
+        "longer): whether near-duplicates of these judge it cannot be known",
+    )
 
     @field_validator("detector")
     @classmethod
