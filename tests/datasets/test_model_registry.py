@@ -129,6 +129,76 @@ def test_what_is_not_there_is_said(client, dataset, tmp_path):
         dataset.load().contenders(MODEL, 9)
 
 
+def test_versions_that_were_deleted_by_hand_are_passed_over(client, dataset, tmp_path):
+    versions(tmp_path, 6)
+    for version in range(1, 5):
+        dataset.save(decision(version, version - 1 or None))
+    client.delete_model_version(MODEL, "2")
+    dataset.save(Rollback(model=MODEL, champion=4, version=3))
+    assert aliases(client) == {"champion": 3, "previous": 1}
+    assert dataset.load().standing(MODEL).earlier == (1,)
+    with pytest.raises(DatasetError, match="there is no version 2 of segmentation: there are 6, 5, 4, 3, 1"):
+        dataset.save(Rollback(model=MODEL, champion=3, version=2))
+    dataset.save(decision(5, 3))
+    client.delete_model_version(MODEL, "5")  # the champion itself, and with it its alias
+    assert dataset.load().standing(MODEL)[:2] == (None, (3, 1))
+    dataset.save(decision(6))
+    assert aliases(client) == {"champion": 6, "previous": 3}
+    assert tags(client, 6)["promotion.decision"] == "promoted"
+
+
+def test_a_champion_that_cannot_be_read_is_said_with_the_ways_on(client, dataset, tmp_path):
+    versions(tmp_path, 3)
+    dataset.save(decision(1))
+    dataset.save(decision(2, 1))
+    shutil.rmtree(tmp_path / "registered" / MODEL / some_weights(2).fingerprint())
+    with pytest.raises(DatasetError, match=r"champion cannot be read: version 2 .*kedro run --pipeline rollback"):
+        dataset.load().contenders(MODEL)
+    dataset.save(Rollback(model=MODEL, champion=2, version=1))
+    assert dataset.load().contenders(MODEL).champion.version == 1
+
+
+def test_who_loses_against_the_same_version_leaves_it_promoted(client, dataset, tmp_path):
+    versions(tmp_path, 2)
+    dataset.save(decision(1))
+    mlflow.create_experiment("promotion", artifact_location=str(tmp_path / "artifacts"))
+    runs = []
+    for lost in (False, True):
+        with mlflow.start_run(experiment_id=mlflow.get_experiment_by_name("promotion").experiment_id) as run:
+            runs.append(run.info.run_id)
+            if lost:
+                with pytest.raises(OutdatedError):
+                    dataset.save(decision(2, 1))
+            else:
+                dataset.save(decision(2, 1))
+    found = tags(client, 2)
+    assert found["promotion.decision"] == "promoted" and found["promotion.reason"] == "it is better"
+    assert found["promotion.run"] == runs[0]
+    assert [client.get_run(run).data.tags["promotion.decision"] for run in runs] == ["promoted", "outdated"]
+
+
+def test_a_lock_that_cannot_be_made_leaves_everything_as_it_is(client, dataset, tmp_path):
+    versions(tmp_path, 1)
+    (tmp_path / f"mlflow.db.{MODEL}.lock").mkdir()
+    with pytest.raises(DatasetError, match=r"stays: the lock file .*\.lock cannot be made \(Is a directory\)"):
+        dataset.save(decision(1))
+    assert aliases(client) == {}
+
+
+def test_a_registry_that_fails_is_one_line(client, dataset, tmp_path, monkeypatch):
+    versions(tmp_path, 1)
+
+    def fail(*_):
+        raise ConnectionError("no route to host\nin a traceback")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", fail)
+    with pytest.raises(DatasetError, match=r"told about segmentation: no route to host\. The champion is whole"):
+        dataset.save(decision(1))
+    monkeypatch.undo()
+    dataset.save(decision(1))
+    assert aliases(client) == {"champion": 1}
+
+
 class Stored:
     """A registry in memory, whose callers, threads, go on only when it is their turn."""
 
@@ -146,6 +216,10 @@ class Stored:
     def get_registered_model(self, _):
         self._turn()
         return SimpleNamespace(aliases=dict(self.aliases), tags=dict(self.tags))
+
+    def get_model_version(self, _, version):
+        self._turn()
+        return SimpleNamespace(version=version)
 
     def set_registered_model_tag(self, _, name, value):
         self._turn()

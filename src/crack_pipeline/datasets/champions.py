@@ -105,9 +105,21 @@ class Champions:
         return _effective(*self._read())
 
     def standing(self) -> Standing:
-        """Say which version is in use, and which ones were."""
+        """Say which version is in use, and which ones were, whether they still are there or not."""
         entries, champion = self._read()
         return stand(_effective(entries, champion), champion)
+
+    def exists(self, version: int) -> bool:
+        """Say whether a version is there: anyone may delete one by hand."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.get_model_version(self._model, str(version))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+        return True
 
     def move(
         self,
@@ -138,7 +150,7 @@ class Champions:
         OutdatedError
             If the champion is another one by now, or somebody else is moving the alias; nothing has changed.
         DatasetError
-            If the lock is not to be had.
+            If the lock is not to be had, or cannot be made.
         """
         with self._locked():
             entries = self._settle()
@@ -167,15 +179,24 @@ class Champions:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock, timeout=_PATIENCE)
         try:
-            with FileLock(self._lock, timeout=_PATIENCE):
-                yield
+            self._lock.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
         except Timeout:
             raise DatasetError(
                 f"another process has been changing the champion of {self._model} for {_PATIENCE:.0f} seconds; it "
                 f"holds {self._lock}"
             ) from None
+        except OSError as error:
+            raise DatasetError(
+                f"the champion of {self._model} stays: the lock file {self._lock} cannot be made "
+                f"({error.strerror or error}): its folder must be writable"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _read(self) -> tuple[list[Succession], int | None]:
         """Read all entries, in their order, and the champion."""
@@ -229,9 +250,9 @@ class Champions:
         self._client.delete_registered_model_tag(self._model, entry.tag)
 
     def _mark_previous(self) -> None:
-        earlier = self.standing().earlier
-        if earlier:
-            self._client.set_registered_model_alias(self._model, PREVIOUS, str(earlier[0]))
+        previous = next(filter(self.exists, self.standing().earlier), None)
+        if previous is not None:
+            self._client.set_registered_model_alias(self._model, PREVIOUS, str(previous))
         else:
             self._client.delete_registered_model_alias(self._model, PREVIOUS)
 

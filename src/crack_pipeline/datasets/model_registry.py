@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -56,7 +57,7 @@ class ModelRegistry:
             challenger = int(newest[0].version)
         else:
             challenger = version
-        champion = None if standing.champion is None else Registered(standing.champion, read(model, standing.champion))
+        champion = None if standing.champion is None else _champion(model, standing.champion)
         is_champion = champion is not None and champion.version == challenger
         return Contenders(
             model,
@@ -67,8 +68,17 @@ class ModelRegistry:
         )
 
     def standing(self, model: str) -> Standing:
-        """Say which version is in use, and which were; DatasetError if there is no such model."""
-        return self._champions(model).standing()
+        """Say which version is in use, and which of those that were still are there.
+
+        Raises
+        ------
+        DatasetError
+            If there is no such model.
+        """
+        champions = self._champions(model)
+        found = champions.standing()
+        there = {version for version in set(found.earlier) if champions.exists(version)}
+        return found._replace(earlier=tuple(version for version in found.earlier if version in there))
 
     def decide(self, decision: Decision) -> None:
         """Tag a version with what was decided, and let it become the champion if it is to be promoted.
@@ -96,6 +106,11 @@ class ModelRegistry:
                 decision.model, str(decision.challenger), f"promotion.{name}", value[:_LONGEST]
             )
 
+        def conclude(what: str) -> None:
+            tag("decision", what)
+            if run:  # its files say what was decided; this says what came of it
+                client.set_tag(run, "promotion.decision", what)
+
         def check() -> None:
             if read(decision.model, decision.challenger).fingerprint() != decision.fingerprint:
                 raise DatasetError(
@@ -107,17 +122,22 @@ class ModelRegistry:
         for name, value in tags.items():
             tag(name, value)
         if not decision.evidence.promoted:
-            tag("decision", "kept")
+            conclude("kept")
             return
+        champions = self._champions(decision.model)
         try:
-            self._champions(decision.model).move(
-                decision.challenger, instead_of=decision.champion, kind="promotion", run=run, check=check
-            )
+            champions.move(decision.challenger, instead_of=decision.champion, kind="promotion", run=run, check=check)
         except OutdatedError as error:
-            tag("decision", "outdated")
-            tag("reason", str(error))
+            if run:
+                client.set_tag(run, "promotion.decision", "outdated")
+            if champions.standing().champion == decision.challenger:  # another run has promoted the same version
+                tag("decision", "promoted")
+                tag("run", next((e.run for e in reversed(champions.history()) if e.version == decision.challenger), ""))
+            else:
+                tag("decision", "outdated")
+                tag("reason", str(error))
             raise
-        tag("decision", "promoted")
+        conclude("promoted")
 
     def go_back(self, rollback: Rollback) -> None:
         """Let an earlier version become the champion again; DatasetError if it cannot be read, or nothing as it was."""
@@ -173,10 +193,18 @@ class ModelRegistryDataset(AbstractDataset[Decision | Rollback, ModelRegistry]):
     def save(self, data: Decision | Rollback) -> None:
         """Carry out a decision; DatasetError if somebody else was quicker, which leaves the champion as it is."""
         registry = self.load()
-        if isinstance(data, Decision):
-            registry.decide(data)
-        else:
-            registry.go_back(data)
+        try:
+            if isinstance(data, Decision):
+                registry.decide(data)
+            else:
+                registry.go_back(data)
+        except DatasetError:
+            raise
+        except Exception as error:  # a registry behind a network raises anything
+            raise DatasetError(
+                f"the model registry failed while it was told about {data.model}: {_first_line(error)}. The champion "
+                "is whole, the one from before or the new one: run it again once that is mended"
+            ) from error
 
     def _exists(self) -> bool:
         return True
@@ -196,17 +224,40 @@ def read(model: str, version: int) -> Weights:
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # of a single file
     with TemporaryDirectory() as folder:
         try:
             path = mlflow.artifacts.download_artifacts(f"models:/{model}/{version}/{WEIGHTS}", dst_path=folder)
         except (MlflowException, OSError) as error:
+            if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" and "Model Version" in str(error):
+                raise DatasetError(f"there is no version {version} of {model}: {_listed(model)}") from None
             text = " ".join(str(error).split())
             raise DatasetError(f"version {version} of {model} holds no {WEIGHTS} that can be read: {text}") from error
         return SafetensorsDataset(filepath=path).load()
 
 
+def _champion(model: str, version: int) -> Registered:
+    try:
+        return Registered(version, read(model, version))
+    except DatasetError as error:
+        raise DatasetError(
+            f"there is nothing to compare with, since the champion cannot be read: {error}. Go back to an earlier one, "
+            f"with kedro run --pipeline rollback --params promotion.model={model}, or begin anew without one: delete "
+            "the alias champion"
+        ) from error
+
+
 def _require(model: str, version: int) -> None:
     read(model, version)
+
+
+def _listed(model: str) -> str:
+    found = _client().search_model_versions(f"name='{model}'", 20, ["version_number DESC"])
+    return "there is none" if not found else "there are " + ", ".join(str(one.version) for one in found)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _client() -> Any:
