@@ -152,7 +152,7 @@ def _cases(models: Detectors | Segmenters, kind: str, places: Sequence[tuple[str
 
 _SIZES = [
     *((f"{number} places of one photograph", Places(number)) for number in (40, 100, 200)),
-    *((f"{number} places of 5 photographs on average", Places(number, photographs=5)) for number in (40, 100, 200)),
+    *((f"{number} places of 5 photographs on average", Places(number, photographs=5)) for number in (40, 100)),
 ]
 _FEW = [(f"{number} of 100 places cracked", Places(100, number / 100)) for number in (2, 5, 10, 20)]
 _CASES: dict[str, list[Case]] = {

@@ -89,6 +89,7 @@ def test_mlflow_keeps_decision_table_figure_and_numbers(use):
     run = use.client.get_run(told["promotion.run"])
     names = {file.path.rpartition("/")[2] for file in use.client.list_artifacts(run.info.run_id, "promotion")}
     assert {"decision.json", "comparison.csv", "comparison.png", "summary.txt"} <= names
+    assert run.data.tags["promotion.decision"] == "kept"
     assert run.data.metrics["promoted"] == 0 and run.data.metrics["dice.high"] < 0
     assert run.data.params["promotion.segmenter.chosen"] == "dice"
     assert float(told["promotion.dice.high"]) == pytest.approx(run.data.metrics["dice.high"], rel=1e-4)

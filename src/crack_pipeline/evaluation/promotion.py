@@ -6,8 +6,8 @@ is looked at is the *difference* of a metric in each draw (paired cluster bootst
 ROC-AUC: J. A. Hanley, B. J. McNeil, Radiology 148(3), 1983). What is hard for both is in both, and drops out.
 
 A challenger is promoted if it is not worse on the chosen metric (a test of non-inferiority: the lower end of the
-interval of the difference is above minus what may be lost) and better on at least one (the whole interval is above what
-must be gained). There are as many chances to be better as there are metrics, so each interval is made wider in turn
+interval of the difference is not below minus what may be lost) and better on at least one (the whole interval is above
+what must be gained). There are as many chances to be better as there are metrics, so each interval is made wider in turn
 (Bonferroni): all of them hold together with the coverage that is asked for.
 """
 
@@ -270,7 +270,7 @@ def _verdict(low: float | None, high: float | None, standard: Standard, *, again
         return "enough" if low >= (standard.least or 0.0) else "not enough"
     if low > standard.must_gain:
         return "better"
-    if low > -standard.may_lose:
+    if low >= -standard.may_lose:
         return "not worse"
     return "worse" if high < -standard.may_lose else "uncertain"
 
@@ -291,7 +291,7 @@ def _replace(rows: list[Comparison]) -> tuple[bool, str]:
     chosen = rows[0]
     if chosen.verdict == "undefined" or chosen.low is None or chosen.difference is None:
         return False, f"{chosen.metric} is undefined on these photographs: nothing shows that it is not worse"
-    if chosen.low <= -chosen.may_lose:
+    if chosen.low < -chosen.may_lose:
         surely = "is worse" if chosen.verdict == "worse" else "may be worse"
         return False, (
             f"it {surely} on {chosen.metric}: {_span(chosen)}, and no more than {chosen.may_lose:g} may be lost"
