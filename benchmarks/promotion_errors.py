@@ -161,7 +161,7 @@ _CASES: dict[str, list[Case]] = {
         *_cases(Detectors(0.99, 0.99), "ROC-AUC 0.99", [_SIZES[1], _SIZES[4]]),
         *_cases(Segmenters(0.8, 0.8), "Dice 0.8", _SIZES),
     ],
-    "equal models, few cracked places, which promotion refuses": [
+    "equal models, few cracked places": [
         *_cases(Detectors(0.9, 0.9), "ROC-AUC 0.9", _FEW),
         *_cases(Segmenters(0.8, 0.8), "Dice 0.8", _FEW),
     ],

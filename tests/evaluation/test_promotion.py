@@ -96,12 +96,31 @@ def test_what_may_be_lost_and_what_must_be_gained_decide():
     assert "not better on anything" in found(worse, better, may_lose=lowest + 1e-6).reason
 
 
+def test_every_chance_to_be_better_makes_all_intervals_wider():
+    models = detector(2.0, 100, 0), detector(1.5, 100, 1)
+    three = weighed(*models, 100)
+    alone = Criteria(chosen="roc_auc", metrics={"roc_auc": {}})
+    one = weigh(*models, np.arange(100), alone, QUICK.model_copy(update={"level": 1 - 0.05 / 3}))
+    assert three.coverage == pytest.approx(1 - 0.05 / 3)
+    assert (three.rows[0].low, three.rows[0].high) == pytest.approx((one.rows[0].low, one.rows[0].high))
+    narrower = weigh(*models, np.arange(100), alone, QUICK)
+    assert three.rows[0].low < narrower.rows[0].low and three.rows[0].high > narrower.rows[0].high
+
+
 def test_the_first_champion_must_reach_what_is_asked():
     good, poor = weighed(detector(3.0, 200, 0), None, 200), weighed(detector(0.3, 200, 0), None, 200)
     assert good.promoted and "roc_auc is surely at least" in good.reason
     assert not poor.promoted and "where 0.7 is needed" in poor.reason
     assert [row.verdict for row in good.rows] == ["enough", "not required", "not required"]
     assert all(row.champion is None and row.difference is None for row in poor.rows)
+
+
+def test_the_lower_end_must_reach_what_is_asked_of_the_first():
+    model = detector(1.0, 200, 0)
+    row = weighed(model, None, 200).rows[0]
+    for least, enough in ((row.low - 1e-6, True), (row.low + 1e-6, False), (row.high, False)):
+        criteria = Criteria(chosen="roc_auc", metrics={"roc_auc": {"least": least}, "recall": {}, "fpr": {}})
+        assert weigh(model, None, np.arange(200), criteria, QUICK).promoted == enough
 
 
 def test_few_places_prove_nothing_however_many_photographs_there_are():

@@ -7,8 +7,8 @@ ROC-AUC: J. A. Hanley, B. J. McNeil, Radiology 148(3), 1983). What is hard for b
 
 A challenger is promoted if it is not worse on the chosen metric (a test of non-inferiority: the lower end of the
 interval of the difference is not below minus what may be lost) and better on at least one (the whole interval is above
-what must be gained). There are as many chances to be better as there are metrics, so each interval is made wider in turn
-(Bonferroni): all of them hold together with the coverage that is asked for.
+what must be gained). There are as many chances to be better as there are metrics, so each interval is made wider in
+turn (Bonferroni): all of them hold together with the coverage that is asked for.
 """
 
 from __future__ import annotations
