@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn.functional import interpolate, max_pool2d, pad
 
+from crack_pipeline.imaging import overlapping
 from crack_pipeline.models.unet import UNet
 from crack_pipeline.training import segmenting
 from crack_pipeline.training.compute import Compute, resolve
@@ -108,7 +109,7 @@ def test_the_halo_is_needed(plan):
 )
 def test_tiles_lie_on_the_grid_and_cover_the_side_once(length, stride, halo, blend, spare):
     size = 2 * halo + 3 * blend + 5 * stride + 16 + spare
-    axis = segmenting._axis(length, segmenting._Cut(size, halo, blend, stride))
+    axis = overlapping.axis_of(length, overlapping.Cut(size, halo, blend, stride))
     starts, stops = zip(*axis.windows, strict=True)
     assert starts[0] == 0
     assert stops[-1] == length
@@ -234,7 +235,7 @@ def test_what_fits_goes_through_whole_and_the_rest_in_tiles_of_one_size(plan):
 @pytest.mark.parametrize("patch", [1, 2])
 def test_the_default_tiles_of_a_hundred_megapixels_overlap_little(patch):
     cut = segmenting._cut(Tiles(), UNet(levels=5, base_channels=1, upsampling="nearest", patch=patch))
-    axis = segmenting._axis(10_000, cut)
+    axis = overlapping.axis_of(10_000, cut)
     assert (sum(stop - start for start, stop in axis.windows) / 10_000) ** 2 < 1.25
 
 

@@ -17,19 +17,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crack_pipeline.evaluation.probability_levels import LEVELS, level_of, to_levels
 from crack_pipeline.imaging.crack_width import centreline, crack_widths
 from crack_pipeline.imaging.photograph_stack import BACKGROUND, CRACK, IGNORED
 
-LEVELS = 256
 TOLERANCE = 2.0
 """Distance, in px, up to which a predicted and a true crack pixel may lie apart."""
 WIDTH_EDGES = (0.0, 2.0, 4.0, 8.0, 16.0, math.inf)
 """Borders of the classes of crack width, in px; a class holds its lower border, not its upper one."""
 
-_HIGHEST = 100
-"""A photograph is scored by the mean probability of so many pixels."""
 _CELLS = 1 << 22
-_SLACK = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,81 +87,6 @@ class PhotographCounts:
 _LEVELS = {"background_levels": BACKGROUND, "crack_levels": CRACK}
 _AT = tuple(field.name for field in fields(ThresholdCounts))
 _LISTS = {"width_edges": np.float64, "width_true": np.int64, "width_hit": np.int64, "width_near": np.int64}
-
-
-def to_levels(probability: NDArray[np.floating[Any]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Round probabilities down to 256 levels, a byte each.
-
-    Parameters
-    ----------
-    probability
-        Float, any shape, 0 to 1; uint8 are levels already and come back as they are.
-
-    Returns
-    -------
-    ndarray of uint8
-        ``floor(256 probability)``, at most 255, of the same shape.
-
-    Raises
-    ------
-    ValueError
-        If there is a value that is not finite, or outside 0 to 1 by more than rounding, or if it is no float.
-
-    Examples
-    --------
-    >>> to_levels(np.array([0.0, 0.5, 0.999, 1.0]))
-    array([  0, 128, 255, 255], dtype=uint8)
-    """
-    values: NDArray[Any] = np.asarray(probability)
-    if values.dtype == np.uint8:
-        return values
-    if not np.issubdtype(values.dtype, np.floating):
-        raise ValueError(f"probabilities must be float (0 to 1) or uint8 (levels), got {values.dtype}")
-    levels = np.empty(values.shape, np.uint8)
-    flat, written = values.reshape(-1), levels.reshape(-1)
-    for start in range(0, flat.size, _CELLS):
-        part = flat[start : start + _CELLS]
-        low, high = part.min(), part.max()
-        if not (low >= -_SLACK and high <= 1 + _SLACK):
-            wrong = int((~np.isfinite(part)).sum())
-            if wrong:
-                raise ValueError(f"probabilities must be finite, got {wrong:,} values that are not: check the network")
-            raise ValueError(f"probabilities must lie between 0 and 1, got {low:g} to {high:g}: apply the sigmoid")
-        written[start : start + _CELLS] = np.clip(part * LEVELS, 0, LEVELS - 1)
-    return levels
-
-
-def level_of(threshold: float) -> int:
-    """Give the lowest level that is called crack.
-
-    Raises
-    ------
-    ValueError
-        If the threshold is not a multiple of 1/256 from 0 to 255/256.
-
-    Examples
-    --------
-    >>> level_of(0.5)
-    128
-    """
-    level = threshold * LEVELS
-    if not (0 <= level < LEVELS and level == int(level)):
-        near = min(max(round(level), 0), LEVELS - 1) / LEVELS if math.isfinite(level) else 0.5
-        raise ValueError(f"a threshold is a multiple of 1/256 from 0 to 255/256, got {threshold!r}: take {near!r}")
-    return int(level)
-
-
-def level_counts(levels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Count the pixels of a photograph, (H, W), by their level: (256,)."""
-    # Row by row: counting converts what it counts to 8 bytes a pixel.
-    return sum((np.bincount(row, minlength=LEVELS) for row in levels), np.zeros(LEVELS, np.int64))
-
-
-def likeliest(counts: NDArray[np.int64]) -> float:
-    """Give the mean probability of the likeliest pixels from the number of pixels per level, (256,)."""
-    falling = counts[::-1].cumsum().clip(max=_HIGHEST)
-    taken = np.diff(falling, prepend=0)
-    return float((taken * (np.arange(LEVELS)[::-1] + 0.5)).sum() / max(taken.sum(), 1) / LEVELS)
 
 
 def count(

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import math
 from collections.abc import Sequence
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from crack_pipeline.evaluation.scores import Likeliest, score_named
-from crack_pipeline.evaluation.segmentation_counts import LEVELS, level_counts, likeliest
 from crack_pipeline.imaging.decoding import Mode, Undecodable, prepare
 from crack_pipeline.models.detectors import build_network
 from crack_pipeline.models.segmenters import rebuild
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.serving import run_lengths
+from crack_pipeline.serving.replies import Answer, about_levels, about_score, checked, heatmap, limit_of
 from crack_pipeline.training.answers import answers
 from crack_pipeline.training.compute import Compute, Plan, resolve
 from crack_pipeline.training.levels import levels
 from crack_pipeline.training.segmenting import Tiles
-
-Answer = dict[str, Any]
 
 
 def plan_for(weights: Weights, compute: Compute) -> Plan:
@@ -79,7 +72,7 @@ class DetectorAnswers:
         return prepare(pixels, self._size, self.mode)
 
     def answer(
-        self, prepared: Sequence[NDArray[np.uint8]], threshold: float | None = None, *, heatmap: bool = False
+        self, prepared: Sequence[NDArray[np.uint8]], threshold: float | None = None, *, show: bool = False
     ) -> list[Answer]:
         """Answer to photographs.
 
@@ -89,32 +82,26 @@ class DetectorAnswers:
             From :meth:`prepare`.
         threshold
             Score above which a photograph is called cracked; None for the model's own.
-        heatmap
+        show
             Whether to show where the score looks.
 
         Returns
         -------
         list of dict
             ``label``, ``score``, ``probability`` (None where the score is not made of any), ``threshold``, and, where
-            asked for, ``heatmap``: a grey PNG in base64 of the prepared photograph's size, whose brightest pixel has
-            the value ``heatmap_highest``; below zero it is black.
+            asked for, a heatmap of the prepared photograph's size; see :mod:`crack_pipeline.serving.replies`.
         """
-        limit = self.threshold if threshold is None else _checked(threshold)
+        limit = self.threshold if threshold is None else checked(threshold)
+        log_odds = isinstance(self._score, Likeliest)
         rows = np.arange(len(prepared))
         found: list[Answer] = []
         for seen, answered in answers(self._network, _Stacked(prepared), rows, self._plan):
             with torch.inference_mode():
                 scores = self._score(seen, answered).cpu().double().tolist()
-                maps = self._score.map(seen, answered).float().cpu().numpy() if heatmap else [None] * len(scores)
+                maps = self._score.map(seen, answered).float().cpu().numpy() if show else [None] * len(scores)
             for score, shown in zip(scores, maps, strict=True):
-                likely = 1 / (1 + math.exp(-score)) if isinstance(self._score, Likeliest) else None
-                answer = {
-                    "label": "crack" if score > limit else "normal",
-                    "score": score,
-                    "probability": likely,
-                    "threshold": limit,
-                }
-                found.append(answer | (_picture(shown[0], self._size) if shown is not None else {}))
+                answer = about_score(score, limit, log_odds=log_odds)
+                found.append(answer | (heatmap(shown[0], self._size) if shown is not None else {}))
         return found
 
 
@@ -160,26 +147,11 @@ class SegmenterAnswers:
         Returns
         -------
         dict
-            ``label``, ``score`` (mean probability of the 100 likeliest pixels), ``probability`` (of the likeliest),
-            ``threshold``, ``crack_pixels``, ``crack_share``, ``width``, ``height`` and, where asked for, ``mask``: the
-            run-length encoding of :mod:`crack_pipeline.serving.run_lengths`.
+            See :func:`crack_pipeline.serving.replies.about_levels`.
         """
-        limit = math.ceil((self.threshold if threshold is None else _checked(threshold, 0, 1)) * LEVELS)
+        limit = limit_of(self.threshold if threshold is None else threshold)
         level = levels(self._network, pixels, self._plan, self._tiles)
-        counts = level_counts(level)
-        crack_pixels = int(counts[limit:].sum())
-        height, width = level.shape
-        answer: Answer = {
-            "label": "crack" if crack_pixels >= self._least_pixels else "normal",
-            "score": likeliest(counts),
-            "probability": (int(np.flatnonzero(counts)[-1]) + 0.5) / LEVELS,
-            "threshold": limit / LEVELS,
-            "crack_pixels": crack_pixels,
-            "crack_share": crack_pixels / level.size,
-            "width": width,
-            "height": height,
-        }
-        return answer | ({"mask": run_lengths.encode(level >= limit)} if mask else {})
+        return about_levels(level, limit, self._least_pixels, mask=mask)
 
 
 class _Stacked:
@@ -190,19 +162,3 @@ class _Stacked:
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         return np.stack([self._pictures[row] for row in rows])
-
-
-def _checked(threshold: float, low: float = -math.inf, high: float = math.inf) -> float:
-    if not (math.isfinite(threshold) and low <= threshold <= high):
-        wanted = f"from {low:g} to {high:g}" if math.isfinite(low) else "finite"
-        raise ValueError(f"threshold is {threshold!r}; it must be a number {wanted}")
-    return float(threshold)
-
-
-def _picture(values: NDArray[np.float32], size: int) -> Answer:
-    highest = max(float(values.max()), 0.0)
-    grey = np.clip(values / highest * 255 if highest else values * 0, 0, 255).round().astype(np.uint8)
-    if grey.shape != (size, size):
-        grey = np.asarray(cv2.resize(grey, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
-    _, png = cv2.imencode(".png", grey)
-    return {"heatmap": base64.b64encode(png.tobytes()).decode(), "heatmap_highest": highest}

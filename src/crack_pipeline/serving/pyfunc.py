@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from crack_pipeline.imaging.decoding import Undecodable
 from crack_pipeline.models.weights import Weights, read_weights
-from crack_pipeline.serving.answering import Answer, DetectorAnswers, SegmenterAnswers, plan_for
+from crack_pipeline.serving.answering import DetectorAnswers, SegmenterAnswers, plan_for
 from crack_pipeline.serving.photographs import Limits, read_photograph
+from crack_pipeline.serving.replies import Answer
 from crack_pipeline.training.compute import Compute, Plan
 
 _NAMED_ROWS = 10
@@ -102,7 +103,7 @@ class Detector(_Served):
                 sizes.append({"width": pixels.shape[1], "height": pixels.shape[0]})
         rows.check()
         with self._turn, _refusing():
-            found = model.answer(prepared, wishes.get("threshold"), heatmap=bool(wishes.get("heatmap", False)))
+            found = model.answer(prepared, wishes.get("threshold"), show=bool(wishes.get("heatmap", False)))
         about = self._about | {"preprocessing": model.preprocessing}
         return [answer | size | about for answer, size in zip(found, sizes, strict=True)]
 

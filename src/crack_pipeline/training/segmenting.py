@@ -10,19 +10,27 @@ pooling over the whole) sees a tile instead.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator
-from itertools import pairwise, product
-from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from crack_pipeline.imaging.overlapping import (
+    OF_HALF,
+    TURNS,
+    Between,
+    Cut,
+    Tiles,
+    aligned,
+    axis_of,
+    cut_for,
+    fade_in,
+    runs,
+)
 from crack_pipeline.training.batches import normalise
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.memory import kept_memory
@@ -30,42 +38,8 @@ from crack_pipeline.training.memory import kept_memory
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_REPORTS = 10.0
-_SIZE, _HALO = 2048, 96
-_OF_HALF = 1 / 3
-"""Weight of the view in half the size."""
 _PIXELS_PER_IMAGE = 128**2
 """A plan counts its batch in images of this size."""
-_TURNS = tuple(product((False, True), repeat=3))
-"""Transposed, flipped vertically, flipped horizontally: the first 1, 2, 4 or 8 of them are a group."""
-
-
-class Tiles(BaseModel):
-    """How a photograph is cut into overlapping tiles, and how often each is looked at."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    size: int | None = Field(
-        None,
-        ge=16,
-        description="largest side of a tile, px; memory grows with its square. What fits goes through whole. Null: "
-        f"{_SIZE} px, or as many patches of a network that takes patches for pixels",
-    )
-    halo: int | None = Field(
-        None,
-        ge=0,
-        description="px at inner edges of a tile that are computed and not used; null: as far as the network looks, or "
-        f"{_HALO} px where it does not say how far that is",
-    )
-    blend: int = Field(16, ge=1, description="px beyond the halo over which one tile fades into the next")
-    augmentations: Literal[1, 2, 4, 8] = Field(
-        1,
-        description="views averaged: 2 adds the mirror image, 4 also upside down, 8 also the quarter turns",
-    )
-    half_size: bool = Field(
-        False,
-        description="whether the photograph is looked at in half its size, too, which counts for a third: wide cracks, "
-        "and what surrounds them, fit into what the network sees there",
-    )
 
 
 def check_tiles(tiles: Tiles, network: nn.Module) -> None:
@@ -73,51 +47,8 @@ def check_tiles(tiles: Tiles, network: nn.Module) -> None:
     _cut(tiles, network).check()
 
 
-class _Cut(NamedTuple):
-    """How photographs are cut for one network."""
-
-    size: int
-    halo: int
-    blend: int
-    stride: int
-
-    @property
-    def overlap(self) -> int:
-        """Px that neighbouring tiles share."""
-        return _up(2 * self.halo + self.blend, self.stride)
-
-    def check(self) -> None:
-        """See `check_tiles`."""
-        # Fades of one tile must not meet, also where the grid moves them together.
-        smallest = self.overlap + 2 * _up(self.blend + self.stride, self.stride)
-        if self.size < smallest:
-            raise ValueError(
-                f"tiles.size is {self.size} px; with a halo of {self.halo} px, a blend of {self.blend} px and a "
-                f"network of stride {self.stride} it must be at least {smallest} px"
-            )
-
-
-def _cut(tiles: Tiles, network: nn.Module) -> _Cut:
-    stride = _stride(network)
-    reach = getattr(network, "reach", None)
-    halo = (_HALO if reach is None else _up(reach, stride)) if tiles.halo is None else tiles.halo
-    size = _SIZE * getattr(network, "patch", 1) if tiles.size is None else tiles.size
-    return _Cut(size, halo, tiles.blend, stride)
-
-
-class _Axis(NamedTuple):
-    """Tiles along one side of a photograph."""
-
-    length: int
-    windows: list[tuple[int, int]]
-    """First px of each tile, and the one after its last."""
-    fades: list[tuple[int, int]]
-    """Between each two tiles: where the fade from one to the next begins and ends."""
-
-    def used(self, tile: int) -> tuple[int, int]:
-        """First px taken from a tile, and the one after the last."""
-        begin = self.fades[tile - 1][0] if tile else 0
-        return begin, self.fades[tile][1] if tile < len(self.fades) else self.length
+def _cut(tiles: Tiles, network: nn.Module) -> Cut:
+    return cut_for(tiles, _stride(network), getattr(network, "reach", None), getattr(network, "patch", 1))
 
 
 def probabilities(network: nn.Module, photograph: NDArray[np.uint8], plan: Plan, tiles: Tiles) -> NDArray[np.float32]:
@@ -186,26 +117,10 @@ def bands(
     for top, band in _bands(network, half, plan, tiles):
         coarse[top : top + len(band)] = band
     del half
-    across, down = _Between(coarse.shape[1], width), _Between(coarse.shape[0], height)
+    across, down = Between(coarse.shape[1], width), Between(coarse.shape[0], height)
     for top, band in _bands(network, photograph, plan, tiles):
         lines = down.rows(coarse, top, len(band))
-        yield top, (1 - _OF_HALF) * band + _OF_HALF * across.rows(lines.T, 0, width).T
-
-
-class _Between:
-    """Linear interpolation between the centres of fewer pixels, for more of them."""
-
-    def __init__(self, few: int, many: int) -> None:
-        place = np.clip((np.arange(many) + 0.5) * (few / many) - 0.5, 0, few - 1)
-        self._below = place.astype(np.int64)
-        self._above = np.minimum(self._below + 1, few - 1)
-        self._weight = (place - self._below).astype(np.float32)[:, None]
-
-    def rows(self, values: NDArray[np.floating], start: int, number: int) -> NDArray[np.float32]:
-        """Give some of the many rows, (number, W), of values, (few, W)."""
-        part = slice(start, start + number)
-        below, above = (values[which[part]].astype(np.float32) for which in (self._below, self._above))
-        return np.asarray(below + self._weight[part] * (above - below), np.float32)
+        yield top, (1 - OF_HALF) * band + OF_HALF * across.rows(lines.T, 0, width).T
 
 
 @torch.inference_mode()
@@ -267,14 +182,13 @@ class _Looking:
         cut = _cut(tiles, network)
         cut.check()
         self._stride = cut.stride
-        self.rows, self._columns = (_axis(length, cut) for length in self._image.shape[:2])
-        self._views = _TURNS[: tiles.augmentations]
+        self.rows, self._columns = (axis_of(length, cut) for length in self._image.shape[:2])
+        self._views = TURNS[: tiles.augmentations]
         self._progress = _Progress(
             self._image.shape[0] * self._image.shape[1],
             len(self.rows.windows) * len(self._columns.windows) * len(self._views),
         )
-        middles = (torch.arange(tiles.blend, device=plan.device, dtype=torch.float32) + 0.5) / tiles.blend
-        self.fade = 0.5 - 0.5 * torch.cos(math.pi * middles)
+        self.fade = torch.from_numpy(fade_in(tiles.blend)).to(plan.device)
         """(blend,): weights that rise from 0 to 1 like a raised cosine."""
 
     def strip(self, row: int) -> Tensor:
@@ -291,12 +205,12 @@ class _Looking:
     def _fill(self, strip: Tensor, row: int, turn: tuple[bool, ...]) -> None:
         _, vertical, horizontal = turn
         begin, end = self.rows.used(row)
-        top, bottom = _aligned(self.rows.windows[row], self.rows.length, self._stride, mirrored=vertical)
+        top, bottom = aligned(self.rows.windows[row], self.rows.length, self._stride, mirrored=vertical)
         pixels = torch.from_numpy(np.array(self._image[top:bottom]))
         if self._plan.device.type == "cuda":
             pixels = pixels.pin_memory().to(self._plan.device, non_blocking=True)
         length, blend = self._columns.length, self._tiles.blend
-        windows = [_aligned(window, length, self._stride, mirrored=horizontal) for window in self._columns.windows]
+        windows = [aligned(window, length, self._stride, mirrored=horizontal) for window in self._columns.windows]
         for column, seen in enumerate(self._look(pixels, windows, turn)):
             left, right = self._columns.used(column)
             start = windows[column][0]
@@ -313,7 +227,7 @@ class _Looking:
         transposed, vertical, horizontal = turn
         flipped = [axis for axis, flip in ((1, vertical), (2, horizontal)) if flip]
         tile = pixels.shape[0] * (windows[0][1] - windows[0][0])
-        for run in _runs(windows, max(1, self._plan.batch_size * _PIXELS_PER_IMAGE // tile)):
+        for run in runs(windows, max(1, self._plan.batch_size * _PIXELS_PER_IMAGE // tile)):
             # Channels stay last in memory all the way, so that nothing is sorted anew.
             batch = torch.stack([pixels[:, start:stop] for start, stop in run])
             batch = batch.flip(flipped) if flipped else batch
@@ -345,45 +259,6 @@ def _forward(network: nn.Module, batch: Tensor, plan: Plan) -> Tensor:
     # Outside the except block, which would keep what did not fit alive.
     half = len(batch) // 2
     return torch.cat([_forward(network, part, plan) for part in (batch[:half], batch[half:])])
-
-
-def _axis(length: int, cut: _Cut) -> _Axis:
-    """Cut one side into the fewest tiles, all of one size that is no larger than needed."""
-    if length <= cut.size:
-        return _Axis(length, [(0, length)], [])
-    stride, overlap, blend = cut.stride, cut.overlap, cut.blend
-    largest, whole = cut.size // stride * stride, _up(length, stride)
-    number = math.ceil((whole - overlap) / (largest - overlap))
-    side = _up(math.ceil((whole + (number - 1) * overlap) / number), stride)
-    starts = [tile * (whole - side) // stride // (number - 1) * stride for tile in range(number)]
-    windows = [(start, min(start + side, length)) for start in starts]
-    middles = [(before[1] + after[0]) // 2 for before, after in pairwise(windows)]
-    fades = [(middle - blend // 2, middle - blend // 2 + blend) for middle in middles]
-    return _Axis(length, windows, fades)
-
-
-def _aligned(window: tuple[int, int], length: int, stride: int, *, mirrored: bool) -> tuple[int, int]:
-    """Widen a window so that it also lies on the pooling grid of the mirrored photograph."""
-    if not mirrored:
-        return window
-    start, stop = window
-    return max(0, length - _up(length - start, stride)), length - (length - stop) // stride * stride
-
-
-def _runs(windows: list[tuple[int, int]], at_once: int) -> Iterator[list[tuple[int, int]]]:
-    """Group neighbours of one size, at most some at once."""
-    run: list[tuple[int, int]] = []
-    for window in windows:
-        if run and (len(run) == at_once or window[1] - window[0] != run[0][1] - run[0][0]):
-            yield run
-            run = []
-        run.append(window)
-    yield run
-
-
-def _up(pixels: int, stride: int) -> int:
-    """Round up to a multiple of the stride."""
-    return -(-pixels // stride) * stride
 
 
 def _stride(network: nn.Module) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crack_pipeline.evaluation.segmentation_counts import level_counts, level_of, likeliest
+from crack_pipeline.evaluation.probability_levels import level_counts, level_of, likeliest
 from crack_pipeline.imaging.decoding import Undecodable
 from crack_pipeline.imaging.segmented import Segmentation, SegmentedChunk, SegmentedPhotograph, draw_overlay
 from crack_pipeline.models.weights import Weights
