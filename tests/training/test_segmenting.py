@@ -234,7 +234,7 @@ def test_what_fits_goes_through_whole_and_the_rest_in_tiles_of_one_size(plan):
 
 @pytest.mark.parametrize("patch", [1, 2])
 def test_the_default_tiles_of_a_hundred_megapixels_overlap_little(patch):
-    cut = segmenting._cut(Tiles(), UNet(levels=5, base_channels=1, upsampling="nearest", patch=patch))
+    cut = segmenting.cut_of(Tiles(), UNet(levels=5, base_channels=1, upsampling="nearest", patch=patch))
     axis = overlapping.axis_of(10_000, cut)
     assert (sum(stop - start for start, stop in axis.windows) / 10_000) ** 2 < 1.25
 

@@ -51,6 +51,10 @@ class AnySize(nn.Module, ABC):
     def logits(self, images: Tensor) -> Tensor:
         """Give logits (N, 1, H, W) of standardised images (N, C, H, W); H and W are multiples of the stride."""
 
+    def standardise(self, images: Tensor) -> Tensor:
+        """Subtract and divide by what the network expects, of images (N, C, H, W) in [0, 1]."""
+        return torch.addcmul(self._shift, images, self._scale)
+
     def forward(self, images: Tensor) -> Tensor:
         """Give the log-odds of a crack.
 
@@ -66,7 +70,7 @@ class AnySize(nn.Module, ABC):
         """
         height, width = images.shape[-2:]
         below, right = -height % self.stride, -width % self.stride
-        standardised = torch.addcmul(self._shift, images, self._scale)
+        standardised = self.standardise(images)
         if below or right:
             standardised = pad(standardised, (0, right, 0, below), mode="replicate")
             return self.logits(standardised)[..., :height, :width].to(images.dtype)

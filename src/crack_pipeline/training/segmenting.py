@@ -44,10 +44,11 @@ _PIXELS_PER_IMAGE = 128**2
 
 def check_tiles(tiles: Tiles, network: nn.Module) -> None:
     """Raise ValueError if tiles are too small for their halo and blend and the stride of a network."""
-    _cut(tiles, network).check()
+    cut_of(tiles, network).check()
 
 
-def _cut(tiles: Tiles, network: nn.Module) -> Cut:
+def cut_of(tiles: Tiles, network: nn.Module) -> Cut:
+    """Decide how photographs are cut for a network; ValueError if it does not say on which grid its pooling lies."""
     return cut_for(tiles, _stride(network), getattr(network, "reach", None), getattr(network, "patch", 1))
 
 
@@ -179,7 +180,7 @@ class _Looking:
         self._image = _checked(network, photograph)
         self._network = network.to(plan.device).to(memory_format=torch.channels_last).eval()
         self._plan, self._tiles = plan, tiles
-        cut = _cut(tiles, network)
+        cut = cut_of(tiles, network)
         cut.check()
         self._stride = cut.stride
         self.rows, self._columns = (axis_of(length, cut) for length in self._image.shape[:2])
