@@ -16,6 +16,8 @@ from kedro.pipeline.node import Node
 from pydantic import BaseModel
 
 from crack_pipeline.datasets.folder import FolderDataset
+from crack_pipeline.models.registered import REGISTERED
+from crack_pipeline.models.weights import Weights
 
 logger = logging.getLogger(__name__)
 _UNTRACKED = ("params:presets",)
@@ -63,6 +65,13 @@ class ProjectHooks:
                 _log_params(_leaves("plan", value.model_dump(mode="json", exclude={"reasons"})))
             if name.endswith(".data_fingerprint") and mlflow.active_run():
                 mlflow.set_tag("data_fingerprint", value["fingerprint"])
+
+    @hook_impl
+    def after_dataset_loaded(self, data: Any) -> None:
+        """Tag the run with the registered version of a model that it uses."""
+        used = data.facts.get(REGISTERED) if isinstance(data, Weights) else None
+        if used and mlflow.active_run():
+            mlflow.set_tag(f"used.{used['model']}", used["version"])
 
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog) -> None:

@@ -12,7 +12,7 @@ from kedro.io import AbstractDataset, DatasetError
 from crack_pipeline.datasets.champions import Champions, OutdatedError
 from crack_pipeline.datasets.safetensors import SafetensorsDataset
 from crack_pipeline.evaluation.promotion import Decision, Rollback, evidence_numbers
-from crack_pipeline.models.registered import Contenders, Registered, Standing
+from crack_pipeline.models.registered import CHAMPION, Contenders, Registered, Standing, parse
 from crack_pipeline.models.weights import Weights
 
 WEIGHTS = "artifacts/weights.safetensors"
@@ -66,6 +66,36 @@ class ModelRegistry:
             version is not None,
             challenger in standing.rolled_back,
         )
+
+    def find(self, address: str) -> Registered:
+        """Load what an address names, such as ``models:/segmentation@champion`` or ``models:/segmentation/3``.
+
+        Raises
+        ------
+        ValueError
+            If it is no such address.
+        DatasetError
+            If there is no such model, alias or version, its weights cannot be read, or the registry cannot be asked.
+        """
+        from mlflow.exceptions import MlflowException
+
+        client = _client()
+        model, version, alias = parse(address)
+        aliases = _registered(client, model).aliases
+        if alias is not None:
+            if alias not in aliases:
+                raise DatasetError(f"no version of {model} has the alias {alias}: {_name(model, alias)}")
+            version = int(aliases[alias])
+        assert version is not None
+        try:
+            client.get_model_version(model, str(version))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise _silent(error) from error
+            newest = client.search_model_versions(f"name='{model}'", 1, ["version_number DESC"])
+            there = f"the newest is {newest[0].version}" if newest else f"there is none; {_train(model)}"
+            raise DatasetError(f"{model} has no version {version}: {there}") from None
+        return Registered(version, read(model, version))
 
     def standing(self, model: str) -> Standing:
         """Say which version is in use, and which of those that were still are there.
@@ -154,15 +184,8 @@ class ModelRegistry:
         client.set_model_version_tag(rollback.model, str(rollback.champion), "promotion.run", run)
 
     def _champions(self, model: str) -> Champions:
-        from mlflow.exceptions import MlflowException
-
         client = _client()
-        try:
-            client.get_registered_model(model)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise DatasetError(f"the model registry cannot be asked: {error.message}") from error
-            raise DatasetError(f"no model named {model} is registered: {_train(model)}") from None
+        _registered(client, model)
         database = _sqlite()
         lock = database.with_name(f"{database.name}.{model}.lock") if database else self._locks / f"{model}.lock"
         return Champions(client, model, lock, alone=database is not None)
@@ -245,6 +268,28 @@ def _champion(model: str, version: int) -> Registered:
             f"with kedro run --pipeline rollback --params promotion.model={model}, or begin anew without one: delete "
             "the alias champion"
         ) from error
+
+
+def _registered(client: Any, model: str) -> Any:
+    """Ask for a registered model; DatasetError if there is none, or the registry does not answer."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise _silent(error) from error
+        raise DatasetError(f"no model named {model} is registered: {_train(model)}") from None
+
+
+def _silent(error: Any) -> DatasetError:
+    return DatasetError(f"the model registry cannot be asked: {' '.join(str(error.message).split())}")
+
+
+def _name(model: str, alias: str) -> str:
+    if alias == CHAMPION:
+        return f"promote one first, with kedro run --pipeline promotion --params promotion.model={model}"
+    return f"name a version, with models:/{model}/<version>"
 
 
 def _require(model: str, version: int) -> None:

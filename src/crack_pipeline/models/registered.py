@@ -2,9 +2,58 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from crack_pipeline.models.weights import Weights
+
+PREFIX = "models:/"
+CHAMPION = "champion"
+REGISTERED = "registered"
+"""Fact of weights that are a registered version: ``model`` and ``version``."""
+
+_REFERENCE = re.compile(rf"{PREFIX}(?P<model>[^/@\s]+)(?:/(?P<version>[1-9][0-9]*)|@(?P<alias>[\w.-]+))")
+
+
+class Reference(NamedTuple):
+    """What an address such as ``models:/segmentation@champion`` or ``models:/segmentation/3`` names.
+
+    Attributes
+    ----------
+    model
+        Name of the registered model.
+    version
+        None where an alias is named.
+    alias
+        None where a version is named.
+    """
+
+    model: str
+    version: int | None
+    alias: str | None
+
+
+def parse(address: str) -> Reference:
+    """Read the address of a registered model.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+
+    Examples
+    --------
+    >>> parse("models:/segmentation/3")
+    Reference(model='segmentation', version=3, alias=None)
+    """
+    found = _REFERENCE.fullmatch(address)
+    if found is None:
+        raise ValueError(
+            f"{address!r} names no registered model: write {PREFIX}segmentation@{CHAMPION}, or {PREFIX}segmentation/3 "
+            "for a version"
+        )
+    version = found["version"]
+    return Reference(found["model"], None if version is None else int(version), found["alias"])
 
 
 class Registered(NamedTuple):

@@ -143,7 +143,7 @@ def test_masks_or_a_segmenter_say_where_cracks_are(source, marked, unmarked, rej
 
 def test_where_no_mask_is_the_newest_segmenter_is_asked(segmenter, plan):
     photographs, _ = listed(files(without=[1]))
-    models = marking.find_models(photographs, nothing, nothing, lambda: segmenter, nothing, Cracks())
+    models = marking.find_models(photographs, nothing, nothing, lambda: segmenter, nothing, None, Cracks())
     assert (models.name, models.detector) == ("label_free", None)
     chunks = repaired(files(without=[1]), plan, models)
     assert [one.facts["cracks"] for chunk in chunks for one in chunk.photographs] == ["mask", "segmenter", "mask"]
@@ -155,7 +155,7 @@ def test_where_no_mask_is_the_newest_segmenter_is_asked(segmenter, plan):
         (lambda: listed(files(), UNLABELLED, "masks"), "dataset=unlabelled has no masks: set inpainting.cracks.source"),
         (lambda: listed(Files({"x/a.jpg": b"0"})), "can be repaired .1 unknown class.: name its layout with dataset="),
         (
-            lambda: marking.find_models(listed(files(without=[1]))[0], *[nothing] * 4, Cracks()),
+            lambda: marking.find_models(listed(files(without=[1]))[0], *[nothing] * 4, None, Cracks()),
             "no segmenter is trained: run one of the pipelines segmentation, weak_segmentation, label_free first",
         ),
     ],
@@ -167,7 +167,7 @@ def test_where_nobody_knows_the_cracks_the_message_says_what_to_do(make, says):
 
 def test_a_segmenter_that_is_asked_for_must_be_there():
     with pytest.raises(DatasetError, match="no trained weights"):
-        marking.find_models(listed(files())[0], *[nothing] * 4, Cracks(segmenter="segmentation"))
+        marking.find_models(listed(files())[0], *[nothing] * 4, None, Cracks(segmenter="segmentation"))
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,10 @@ def test_the_segmenter_that_is_asked_for_is_the_only_one_that_is_read():
     def missing():
         raise AssertionError("not asked for")
 
-    assert preparing.choose_segmenter(Model("label_free"), missing, missing, lambda: wanted) == (wanted, "label_free")
+    assert preparing.choose_segmenter(Model("label_free"), missing, missing, lambda: wanted, None) == (
+        wanted,
+        "label_free",
+    )
 
 
 def test_the_first_segmenter_that_is_trained_is_taken_where_none_is_named():
@@ -177,10 +180,10 @@ def test_the_first_segmenter_that_is_trained_is_taken_where_none_is_named():
     def missing():
         raise DatasetError("not trained")
 
-    found = preparing.choose_segmenter(Model("auto"), missing, lambda: wanted, missing)
+    found = preparing.choose_segmenter(Model("auto"), missing, lambda: wanted, missing, None)
     assert found == (wanted, "weak_segmentation")
     with pytest.raises(ValueError, match="no segmenter is trained: run one of the pipelines segmentation"):
-        preparing.choose_segmenter(Model("auto"), missing, missing, missing)
+        preparing.choose_segmenter(Model("auto"), missing, missing, missing, None)
 
 
 class Store:

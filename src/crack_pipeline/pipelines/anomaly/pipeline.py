@@ -189,12 +189,12 @@ def _read_and_score(name: str, *, labelled: bool) -> Pipeline:
 
 
 def _with_detector(nodes: list[Node], name: str) -> Pipeline:
-    """Place nodes under a name of their own, with the detector and the settings of ``anomaly``."""
+    """Place nodes under a name of their own, with the detector in use and the settings of ``anomaly``."""
     used = set().union(*(node.inputs for node in nodes))
     return Pipeline(
         nodes,
         namespace=name,
-        inputs={"detector": "anomaly.detector"} if "detector" in used else None,
+        inputs={"detector": "anomaly.detector_in_use"} if "detector" in used else None,
         parameters={
             ours: theirs for ours, theirs in {COMPUTE: COMPUTE, REPORT: "params:anomaly.report"}.items() if ours in used
         },

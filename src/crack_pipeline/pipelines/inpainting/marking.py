@@ -23,7 +23,7 @@ from crack_pipeline.pipelines.ingestion.parameters import Dataset, Preset, Prese
 from crack_pipeline.pipelines.inpainting.parameters import Cracks
 from crack_pipeline.pipelines.segmentation.predicting import levels
 from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
-from crack_pipeline.pipelines.trained import Loader, Trained, choose, load_if_there
+from crack_pipeline.pipelines.trained import Loader, Registry, Trained, choose, load_if_there
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
@@ -37,7 +37,7 @@ class Models:
     segmenter: Weights | None
     detector: Weights | None
     name: str = ""
-    """The pipeline that trained the segmenter."""
+    """What the segmenter is called: the pipeline that trained it, and its version where it is a registered one."""
 
 
 class Marked(NamedTuple):
@@ -104,9 +104,10 @@ def find_models(
     weak_segmentation: Loader,
     label_free: Loader,
     detector: Loader,
+    registry: Registry,
     cracks: Cracks,
 ) -> Models:
-    """Load the newest models that there are.
+    """Load the models that there are.
 
     Parameters
     ----------
@@ -116,20 +117,23 @@ def find_models(
         Load the segmenters of these pipelines.
     detector
         Loads that of the pipeline ``anomaly``.
+    registry
+        Where registered segmenters are.
     cracks
         Which segmenter.
 
     Raises
     ------
     ValueError
-        If a segmenter is needed, and there is none. Whatever a store raises if the one that is named is missing.
+        If a segmenter is needed, and there is none, or what is registered is none. Whatever a store raises if the one
+        that is named is missing.
     """
     loaders: Mapping[Trained, Loader] = {
         "segmentation": segmentation,
         "weak_segmentation": weak_segmentation,
         "label_free": label_free,
     }
-    chosen = choose(cracks.segmenter, loaders)
+    chosen = choose(cracks.segmenter, loaders, registry)
     needed = bool((photographs["mask_path"].isna() & (photographs["label"] != "normal")).any())
     if chosen is None and needed:
         raise ValueError(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crack_pipeline.imaging.inpainting import METHODS, Method
 from crack_pipeline.imaging.simulation import Simulation
-from crack_pipeline.pipelines.trained import Trained
+from crack_pipeline.pipelines.trained import Wanted
 
 
 class _Strict(BaseModel):
@@ -23,9 +23,10 @@ class Cracks(_Strict):
         description="masks: those of the data set, and photographs without one are left out; segmenter: one that was "
         "trained, on photographs in any folders; auto: the mask where there is one, otherwise the segmenter",
     )
-    segmenter: Trained | Literal["auto"] = Field(
+    segmenter: Wanted = Field(
         "auto",
-        description="the pipeline whose newest segmenter is taken; auto: the first of these that has trained one",
+        description="the pipeline whose newest segmenter is taken; auto: the first of these that has trained one; or a "
+        "registered one, such as models:/segmentation@champion",
     )
 
 

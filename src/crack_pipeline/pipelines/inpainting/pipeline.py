@@ -42,6 +42,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 "weak_segmenter",
                 "label_free_segmenter",
                 "anomaly_detector",
+                "registry",
                 "params:cracks",
             ],
             "models",

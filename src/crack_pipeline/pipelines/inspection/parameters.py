@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from crack_pipeline.imaging.crack_objects import Crack
 from crack_pipeline.imaging.inpainting import Inpainting
 from crack_pipeline.imaging.scale import LEAST, MOST, Optics, Scale
-from crack_pipeline.pipelines.trained import Trained
+from crack_pipeline.pipelines.trained import Wanted
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Model(RootModel[Trained | Literal["auto"]]):
-    """The pipeline whose newest segmenter finds the cracks; auto: the first of these that has trained one."""
+class Model(RootModel[Wanted]):
+    """What finds the cracks: the newest segmenter of a pipeline, of the first that has one, or a registered one."""
 
 
 class Scales(_Strict):

@@ -48,7 +48,7 @@ def create_pipeline(**_: Any) -> Pipeline:
         ),
         Node(
             choose_segmenter,
-            ["params:model", "segmentation_segmenter", "weak_segmenter", "label_free_segmenter"],
+            ["params:model", "segmentation_segmenter", "weak_segmenter", "label_free_segmenter", "registry"],
             ["segmenter", "trained_by"],
             name="choose_segmenter",
         ),

@@ -12,7 +12,7 @@ from crack_pipeline.imaging.scale import Optics, Scale, read_scales
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.listing import Source
 from crack_pipeline.pipelines.inspection.parameters import Model, Scales
-from crack_pipeline.pipelines.trained import Loader, Trained, choose
+from crack_pipeline.pipelines.trained import Loader, Registry, Trained, choose
 
 logger = logging.getLogger(__name__)
 
@@ -20,21 +20,22 @@ OPTICS = tuple(Optics.model_fields)
 
 
 def choose_segmenter(
-    model: Model, of_segmentation: Loader, of_weak_segmentation: Loader, of_label_free: Loader
+    model: Model, of_segmentation: Loader, of_weak_segmentation: Loader, of_label_free: Loader, registry: Registry
 ) -> tuple[Weights, str]:
-    """Give the newest segmenter of the pipeline that the parameters name, and the name.
+    """Give the segmenter that the parameters name, and what the report is to call it.
 
     Raises
     ------
     ValueError
-        If none is trained. What a store raises if the one that is named is missing says how to train it.
+        If none is trained, or what is registered is no segmenter. What a store raises if the one that is named is
+        missing says how to train it.
     """
     loaders: dict[Trained, Loader] = {
         "segmentation": of_segmentation,
         "weak_segmentation": of_weak_segmentation,
         "label_free": of_label_free,
     }
-    found = choose(model.root, loaders)
+    found = choose(model.root, loaders, registry)
     if found is None:
         raise ValueError(f"no segmenter is trained: run one of the pipelines {', '.join(loaders)} first")
     name, segmenter = found

@@ -218,7 +218,7 @@ def _figures() -> list[Node]:
 
 
 def with_segmenter(nodes: list[Node], name: str, model: str, inputs: Mapping[str, str] | None = None) -> Pipeline:
-    """Place nodes under a name of their own, with the segmenter and the settings of the pipeline that trained it.
+    """Place nodes under a name of their own, with the segmenter in use and the settings of the pipeline that trains it.
 
     Parameters
     ----------
@@ -235,5 +235,8 @@ def with_segmenter(nodes: list[Node], name: str, model: str, inputs: Mapping[str
     parameters = {shared: shared for shared in _SHARED if shared in used}
     parameters |= {ours: ours.replace(":", f":{model}.") for ours in _OF_MODEL if ours in used}
     return Pipeline(
-        nodes, namespace=name, inputs={"segmenter": f"{model}.segmenter", **(inputs or {})}, parameters=parameters
+        nodes,
+        namespace=name,
+        inputs={"segmenter": f"{model}.segmenter_in_use", **(inputs or {})},
+        parameters=parameters,
     )

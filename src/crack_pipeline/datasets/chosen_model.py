@@ -1,0 +1,75 @@
+"""The trained model that predictions are made with: the newest training, the champion, or a registered version."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset, DatasetError
+from kedro.io.core import generate_timestamp
+
+from crack_pipeline.datasets.model_registry import ModelRegistry
+from crack_pipeline.models.registered import CHAMPION, PREFIX, REGISTERED
+from crack_pipeline.models.weights import Weights
+
+logger = logging.getLogger(__name__)
+
+NEWEST = "newest"
+
+
+class ChosenModelDataset(AbstractDataset[NoReturn, Weights]):
+    """One model of a pipeline, read once: what becomes champion or is trained during a run does not change the run.
+
+    Parameters
+    ----------
+    model
+        The pipeline that trains it, and its name in the registry.
+    version
+        ``newest`` (the newest training of this project, registered or not), ``champion``, or the number of a registered
+        version.
+    dataset
+        Of the newest training, as the catalog describes it.
+    metadata
+        For other tools; ignored here.
+
+    Raises
+    ------
+    DatasetError
+        If the version is none of these.
+    """
+
+    def __init__(
+        self, *, model: str, version: str | int, dataset: dict[str, Any], metadata: dict[str, Any] | None = None
+    ) -> None:
+        wanted = str(version)
+        if wanted not in (NEWEST, CHAMPION) and not (wanted.isdecimal() and int(wanted) > 0):
+            raise DatasetError(
+                f"model_version is {version!r}; it must be {NEWEST}, {CHAMPION}, or the number of a registered version"
+            )
+        self._model, self._version = model, wanted
+        self._dataset = AbstractDataset.from_config("newest", dataset, None, generate_timestamp())
+        self._found: Weights | None = None
+        self.metadata = metadata
+
+    def load(self) -> Weights:
+        """Give the model; DatasetError if there is none of this version, or the registry cannot be asked."""
+        if self._found is None:
+            self._found = self._dataset.load() if self._version == NEWEST else self._registered()
+        return self._found
+
+    def _registered(self) -> Weights:
+        place = f"@{CHAMPION}" if self._version == CHAMPION else f"/{int(self._version)}"
+        number, weights = ModelRegistry(Path()).find(f"{PREFIX}{self._model}{place}")
+        logger.info("%s, version %d answers", self._model, number)
+        return Weights(weights.tensors, weights.facts | {REGISTERED: {"model": self._model, "version": number}})
+
+    def save(self, data: NoReturn) -> None:
+        """Refuse; raises DatasetError."""
+        raise DatasetError("a model is written by the pipeline that trains it")
+
+    def _exists(self) -> bool:
+        return self._version != NEWEST or self._dataset.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"model": self._model, "version": self._version, "dataset": self._dataset}
