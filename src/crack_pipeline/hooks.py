@@ -16,7 +16,7 @@ from kedro.pipeline.node import Node
 from pydantic import BaseModel
 
 from crack_pipeline.datasets.folder import FolderDataset
-from crack_pipeline.models.registered import REGISTERED
+from crack_pipeline.models.registered import IN_USE
 from crack_pipeline.models.weights import Weights
 
 logger = logging.getLogger(__name__)
@@ -69,8 +69,8 @@ class ProjectHooks:
     @hook_impl
     def after_dataset_loaded(self, data: Any) -> None:
         """Tag the run with the registered version of a model that it uses."""
-        used = data.facts.get(REGISTERED) if isinstance(data, Weights) else None
-        if used and mlflow.active_run():
+        used = data.facts.get(IN_USE) if isinstance(data, Weights) else None
+        if used and used["version"] and mlflow.active_run():
             mlflow.set_tag(f"used.{used['model']}", used["version"])
 
     @hook_impl

@@ -20,7 +20,7 @@ def choose(tmp_path):
     newest = {"type": "crack_pipeline.datasets.SafetensorsDataset", "filepath": str(path)}
 
     def chosen(version):
-        return ChosenModelDataset(model=MODEL, version=version, dataset=newest)
+        return ChosenModelDataset(model=MODEL, use=version, dataset=newest)
 
     return chosen
 
@@ -32,7 +32,8 @@ def promote(folder, *versions):
 
 
 def number(weights):
-    return weights.tensors["layer"][0].item(), weights.facts.get("registered")
+    assert weights.facts["in_use"]["model"] == MODEL
+    return weights.tensors["layer"][0].item(), weights.facts["in_use"]["version"]
 
 
 def test_newest_champion_and_version_are_three_models(tmp_path, choose):
@@ -40,8 +41,8 @@ def test_newest_champion_and_version_are_three_models(tmp_path, choose):
         register(tmp_path, MODEL, some_weights(n))
     promote(tmp_path, 2)
     assert number(choose("newest").load()) == (9, None)
-    assert number(choose("champion").load()) == (2, {"model": MODEL, "version": 2})
-    assert number(choose(3).load()) == number(choose("3").load()) == (3, {"model": MODEL, "version": 3})
+    assert number(choose("champion").load()) == (2, 2)
+    assert number(choose(3).load()) == number(choose("3").load()) == (3, 3)
 
 
 def test_a_promotion_during_a_run_does_not_change_the_run(tmp_path, choose):

@@ -9,6 +9,7 @@ from crack_pipeline.datasets.image_stack import ImageStackDataset
 from crack_pipeline.datasets.model_json import ModelJSONDataset
 from crack_pipeline.datasets.model_registry import ModelRegistryDataset
 from crack_pipeline.datasets.on_demand import OnDemandDataset
+from crack_pipeline.datasets.onnx import OnnxDataset
 from crack_pipeline.datasets.optional import OptionalParquetDataset
 from crack_pipeline.datasets.pretrained import PretrainedEncodersDataset
 from crack_pipeline.datasets.raw_root import RawRootDataset
@@ -33,6 +34,7 @@ __all__ = [
     "ModelJSONDataset",
     "ModelRegistryDataset",
     "OnDemandDataset",
+    "OnnxDataset",
     "OptionalParquetDataset",
     "PretrainedEncodersDataset",
     "RawRootDataset",

@@ -10,7 +10,7 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro.io.core import generate_timestamp
 
 from crack_pipeline.datasets.model_registry import ModelRegistry
-from crack_pipeline.models.registered import CHAMPION, PREFIX, REGISTERED
+from crack_pipeline.models.registered import CHAMPION, IN_USE, PREFIX, Registered
 from crack_pipeline.models.weights import Weights
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class ChosenModelDataset(AbstractDataset[NoReturn, Weights]):
     ----------
     model
         The pipeline that trains it, and its name in the registry.
-    version
+    use
         ``newest`` (the newest training of this project, registered or not), ``champion``, or the number of a registered
         version.
     dataset
@@ -40,36 +40,37 @@ class ChosenModelDataset(AbstractDataset[NoReturn, Weights]):
     """
 
     def __init__(
-        self, *, model: str, version: str | int, dataset: dict[str, Any], metadata: dict[str, Any] | None = None
+        self, *, model: str, use: str | int, dataset: dict[str, Any], metadata: dict[str, Any] | None = None
     ) -> None:
-        wanted = str(version)
+        wanted = str(use)
         if wanted not in (NEWEST, CHAMPION) and not (wanted.isdecimal() and int(wanted) > 0):
             raise DatasetError(
-                f"model_version is {version!r}; it must be {NEWEST}, {CHAMPION}, or the number of a registered version"
+                f"model_version is {use!r}; it must be {NEWEST}, {CHAMPION}, or the number of a registered version"
             )
-        self._model, self._version = model, wanted
+        self._model, self._use = model, wanted
         self._dataset = AbstractDataset.from_config("newest", dataset, None, generate_timestamp())
         self._found: Weights | None = None
         self.metadata = metadata
 
     def load(self) -> Weights:
-        """Give the model; DatasetError if there is none of this version, or the registry cannot be asked."""
+        """Give the model, and say in its facts which one it is; DatasetError if there is none, or nobody can tell."""
         if self._found is None:
-            self._found = self._dataset.load() if self._version == NEWEST else self._registered()
+            version, weights = (None, self._dataset.load()) if self._use == NEWEST else self._registered()
+            self._found = Weights(weights.tensors, weights.facts | {IN_USE: {"model": self._model, "version": version}})
         return self._found
 
-    def _registered(self) -> Weights:
-        place = f"@{CHAMPION}" if self._version == CHAMPION else f"/{int(self._version)}"
-        number, weights = ModelRegistry(Path()).find(f"{PREFIX}{self._model}{place}")
-        logger.info("%s, version %d answers", self._model, number)
-        return Weights(weights.tensors, weights.facts | {REGISTERED: {"model": self._model, "version": number}})
+    def _registered(self) -> Registered:
+        place = f"@{CHAMPION}" if self._use == CHAMPION else f"/{int(self._use)}"
+        found = ModelRegistry(Path()).find(f"{PREFIX}{self._model}{place}")
+        logger.info("%s, version %d answers", self._model, found.version)
+        return found
 
     def save(self, data: NoReturn) -> None:
         """Refuse; raises DatasetError."""
         raise DatasetError("a model is written by the pipeline that trains it")
 
     def _exists(self) -> bool:
-        return self._version != NEWEST or self._dataset.exists()
+        return self._use != NEWEST or self._dataset.exists()
 
     def _describe(self) -> dict[str, Any]:
-        return {"model": self._model, "version": self._version, "dataset": self._dataset}
+        return {"model": self._model, "use": self._use, "dataset": self._dataset}

@@ -9,8 +9,8 @@ from crack_pipeline.models.weights import Weights
 
 PREFIX = "models:/"
 CHAMPION = "champion"
-REGISTERED = "registered"
-"""Fact of weights that are a registered version: ``model`` and ``version``."""
+IN_USE = "in_use"
+"""Fact of weights that were chosen for use: ``model``, and ``version``, None where they are the newest training."""
 
 _REFERENCE = re.compile(rf"{PREFIX}(?P<model>[^/@\s]+)(?:/(?P<version>[1-9][0-9]*)|@(?P<alias>[\w.-]+))")
 

@@ -53,9 +53,9 @@ class Exported(NamedTuple):
 def export(
     weights: Weights,
     kind: Literal["detector", "segmenter"],
-    model: str,
     limits: Limits,
     *,
+    model: str,
     version: str | None = None,
     least_pixels: int = 1,
 ) -> Exported:
@@ -67,10 +67,10 @@ def export(
         As a pipeline packs them.
     kind
         What they answer.
-    model, version
-        What answers are to name.
     limits
         Of the photographs that are answered.
+    model, version
+        What answers are to name.
     least_pixels
         Of a segmenter: crack pixels from which on a photograph is called cracked.
 
@@ -288,7 +288,7 @@ def _try_out(exported: Exported, network: AnySize) -> None:
     for height, width in ((step, step), (5 * step // 2 + 1, step + 1)):
         images = torch.randint(0, 256, (1, height, width, network.in_channels), generator=noise, dtype=torch.uint8)
         try:
-            found = torch.from_numpy(model.probabilities(images.numpy()))
+            found = torch.from_numpy(model.ask(images.numpy()))
         except Exception as error:  # onnxruntime has exceptions of its own, of no common kind
             raise ValueError(
                 "this network cannot be exported for photographs of every size: its graph fails at "

@@ -22,7 +22,7 @@ from crack_pipeline.imaging.decoding import Mode, Undecodable, prepare
 from crack_pipeline.imaging.overlapping import Cut, Tiles
 from crack_pipeline.serving.photographs import Limits, read_photograph
 from crack_pipeline.serving.replies import Answer, about_levels, about_score, checked, heatmap, limit_of
-from crack_pipeline.serving.stitching import levels
+from crack_pipeline.serving.stitching import levels, probabilities
 
 KEY = "crack_pipeline"
 """Under which the facts lie in the metadata of an ONNX model."""
@@ -129,7 +129,7 @@ class OnnxModel:
         said = self._where(pixels, limit, wishes) if facts.kind == "segmenter" else self._whether(pixels, limit, wishes)
         return said | {"model": facts.model, "version": facts.version, "preprocessing": self._preprocessing()}
 
-    def probabilities(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def ask(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Ask the graph of a segmenter: from pictures (n, h, w, C) to the probability of each pixel, (n, h, w)."""
         found: NDArray[np.float32] = self._session.run(["probability"], {_INPUT: pictures})[0]
         return found
@@ -138,7 +138,13 @@ class OnnxModel:
         """Give the probability of a crack in every pixel of a photograph, in 256 levels: (H, W)."""
         assert self.facts.tiles is not None
         assert self.facts.cut is not None
-        return levels(self.probabilities, pixels, self.facts.tiles, Cut(**self.facts.cut))
+        return levels(self.ask, pixels, self.facts.tiles, Cut(**self.facts.cut))
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Give the probability of a crack in every pixel of a photograph: (H, W)."""
+        assert self.facts.tiles is not None
+        assert self.facts.cut is not None
+        return probabilities(self.ask, pixels, self.facts.tiles, Cut(**self.facts.cut))
 
     def scores(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Ask the graph of a detector: from pictures (n, size, size, C) to scores (n,) and their maps (n, h, w)."""

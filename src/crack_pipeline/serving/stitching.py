@@ -45,17 +45,26 @@ def levels(network: Network, photograph: NDArray[np.uint8], tiles: Tiles, cut: C
     ValueError
         If the tiles are too small for halo and stride, or the network gives what is no probability.
     """
-    image = photograph if photograph.ndim == 3 else photograph[..., None]
-    cut.check()
-    found = np.empty(image.shape[:2], np.uint8)
-    for top, band in _bands(network, image, tiles, cut):
+    found = np.empty(photograph.shape[:2], np.uint8)
+    for top, band in bands(network, photograph, tiles, cut):
         found[top : top + len(band)] = to_levels(band)
     return found
 
 
-def _bands(
-    network: Network, image: NDArray[np.uint8], tiles: Tiles, cut: Cut
+def probabilities(network: Network, photograph: NDArray[np.uint8], tiles: Tiles, cut: Cut) -> NDArray[np.float32]:
+    """Give the probability of a crack in every pixel of a photograph, (H, W); everything else as in `levels`."""
+    found = np.empty(photograph.shape[:2], np.float32)
+    for top, band in bands(network, photograph, tiles, cut):
+        found[top : top + len(band)] = band
+    return found
+
+
+def bands(
+    network: Network, photograph: NDArray[np.uint8], tiles: Tiles, cut: Cut
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Give top row and probabilities (h, W) of one row of tiles after another; everything else as in `levels`."""
+    image = photograph if photograph.ndim == 3 else photograph[..., None]
+    cut.check()
     if not tiles.half_size:
         yield from _bands_of_one_size(network, image, tiles, cut)
         return
