@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hostile import encoded, photograph, png_of_size
 from served_pictures import files, text
 
 SECONDS = 120
@@ -118,6 +120,47 @@ def test_bad_requests_are_refused_and_the_server_lives_on(ask):
         assert said in (json.loads(answer)["message"]), answer
     assert ask(b"\x89PNG", "image/png")[0] == 415
     assert ask(records(GOOD))[0] == 200
+
+
+def picture(mode, kind, size=(40, 50), **options):
+    return text(encoded(photograph(3).convert(mode).resize(size), kind, **options))
+
+
+def test_hostile_pictures_and_wishes_are_refused_and_the_server_lives_on(ask):
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="90" height="90"/>'
+    refused = [
+        (records(text(png_of_size(60_000, 60_000))), "3,600,000,000 px are more than"),
+        (records(picture("RGB", "PNG", (1, 1))), "1 × 1 px; at least 16 px"),
+        (records(picture("L", "PNG", (1, 100_000))), "1 × 100000 px; at least 16 px"),
+        (records(text(svg)), "not an image"),
+        (records(picture("RGB", "GIF")), "a GIF file"),
+        (records(GOOD[:-3]), "not base64"),
+        (records(GOOD[:400]), "row 0: truncated or damaged"),
+        (records("file:///etc/hostname"), "not base64"),
+        (records(*["AAAA"] * 1000), "1,000 images are more than the 256 allowed"),
+        (records([[10**400] * 20] * 20), "whole numbers from 0 to 255"),
+        (records({"b64": GOOD}), "not dict"),
+        ({"dataframe_split": {"columns": ["image", "more"], "data": [[GOOD]]}}, "2 columns passed"),
+        (records(GOOD) | {"params": [1]}, "must be a dictionary"),
+        (records(GOOD) | {"params": {"mask": "yes"}}, "boolean"),
+        *((records(GOOD) | {"params": {"threshold": no}}, "threshold") for no in (float("nan"), -0.5, "0.5", True)),
+    ]
+    for body, said in refused:
+        found, answer = ask(body)
+        assert found == 400, answer
+        assert said in json.loads(answer)["message"], answer
+    status, answer = ask(records(GOOD, picture("CMYK", "JPEG"), picture("P", "PNG"), picture("L", "TIFF", (16, 900))))
+    assert status == 200
+    assert [(one["width"], one["height"]) for one in answer["predictions"][1:]] == [(40, 50), (40, 50), (16, 900)]
+    assert ask({"dataframe_split": {"columns": ["image"], "data": []}}) == (200, {"predictions": []})
+
+
+def test_of_several_frames_the_first_is_answered(ask):
+    stream, first = io.BytesIO(), photograph(1)
+    first.save(stream, "PNG", save_all=True, append_images=[photograph(2), photograph(3)])
+    status, answer = ask(records(text(stream.getvalue()), text(encoded(first, "PNG"))))
+    assert status == 200
+    assert answer["predictions"][0] == answer["predictions"][1]
 
 
 def test_clients_that_ask_at_the_same_time_get_their_own_answers(ask):

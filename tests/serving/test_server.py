@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -75,8 +76,9 @@ def test_what_is_well_passes(port, ask):
 
 
 def test_what_does_not_say_its_kind_is_refused(ask):
-    status, said = ask(request(BODY))
-    assert (status, said) == (415, "say what the body is: Content-Type: application/json")
+    for headers in ((), ("Content-Type: application/vnd.apache.parquet",), ("Content-Type: text/csv",)):
+        assert ask(request(BODY, *headers)) == (415, "only JSON is read here: say Content-Type: application/json")
+    assert ask(request(BODY, "content-type: application/json; charset=utf-8"))[0] == 200
 
 
 def test_a_body_that_says_it_is_too_large_is_refused_unread(ask):
@@ -96,6 +98,32 @@ def test_a_body_that_does_not_say_its_length_is_read_up_to_the_limit(ask):
 def test_a_client_that_does_not_go_on_is_not_waited_for(ask):
     half = request(BODY, "Content-Type: application/json")[:-100]
     assert ask(half) == (408, "the body was not there after 0.7 s")
+
+
+def test_a_body_that_is_nested_too_deeply_is_refused(ask):
+    deep = request(b"[" * 100_000, "Content-Type: application/json")
+    assert ask(deep) == (400, "the body is nested too deeply")
+
+
+def test_other_failures_stay_failures():
+    async def failing(scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b"sorry"})
+        raise OSError("disk")
+
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}
+    with pytest.raises(OSError, match="disk"):
+        asyncio.run(Guarded(failing)(scope, receive, send))
+    assert [message.get("status", message.get("body")) for message in sent] == [500, b"sorry"]
 
 
 def test_it_lives_on_after_clients_that_hang_up(port, ask):

@@ -43,11 +43,43 @@ class _Served(PythonModel):
         self._about = _identity(path.parents[1])
         # What goes through the network takes all cores; more at a time would only take more memory.
         self._turn = BoundedSemaphore(self._limits.at_once)
-        self._load(weights, plan_for(weights, Compute.model_validate(config.get("compute") or {})), config)
+        plan = plan_for(weights, Compute.model_validate(config.get("compute") or {}))
+        self._about["preprocessing"] = self._load(weights, plan, config)
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[Answer]:
+        """Answer to a table of photographs.
+
+        Parameters
+        ----------
+        context
+            Not used: what it gives was read when the model was loaded.
+        model_input
+            ``image``: what :func:`~crack_pipeline.serving.photographs.read_photograph` takes.
+        params
+            ``threshold`` (float), and ``heatmap`` of a detector or ``mask`` of a segmenter (bool).
+
+        Returns
+        -------
+        list of dict
+            One a photograph: what :mod:`crack_pipeline.serving.answering` gives, and ``width``, ``height``, ``model``,
+            ``version``, ``preprocessing``.
+
+        Raises
+        ------
+        MlflowException
+            INVALID_PARAMETER_VALUE (400 over HTTP) if a photograph cannot be used; the message names its row.
+        """
+        return [answer | self._about for answer in self._answer(self._photographs(model_input), params or {})]
 
     @abstractmethod
-    def _load(self, weights: Weights, plan: Plan, config: dict[str, Any]) -> None:
-        """Keep what answers."""
+    def _load(self, weights: Weights, plan: Plan, config: dict[str, Any]) -> Answer:
+        """Keep what answers, and say how photographs are prepared for it."""
+
+    @abstractmethod
+    def _answer(self, photographs: list[Any], wishes: dict[str, Any]) -> list[Answer]:
+        """Answer to each, or refuse them all."""
 
     def _photographs(self, table: Any) -> list[Any]:
         if not isinstance(table, pd.DataFrame) or "image" not in table:
@@ -65,38 +97,14 @@ class _Served(PythonModel):
 class Detector(_Served):
     """Says of each photograph whether it is cracked; see docs/serving.md."""
 
-    def _load(self, weights: Weights, plan: Plan, config: dict[str, Any]) -> None:
+    def _load(self, weights: Weights, plan: Plan, config: dict[str, Any]) -> Answer:
         self._answers = DetectorAnswers(weights, plan)
+        return self._answers.preprocessing
 
-    def predict(
-        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> list[Answer]:
-        """Answer to a table of photographs.
-
-        Parameters
-        ----------
-        context
-            Not used: what it gives was read when the model was loaded.
-        model_input
-            ``image``: what :func:`~crack_pipeline.serving.photographs.read_photograph` takes.
-        params
-            ``threshold`` (float) and ``heatmap`` (bool).
-
-        Returns
-        -------
-        list of dict
-            One a photograph: what :meth:`~crack_pipeline.serving.answering.DetectorAnswers.answer` gives, and
-            ``width``, ``height``, ``model``, ``version``, ``preprocessing``.
-
-        Raises
-        ------
-        MlflowException
-            INVALID_PARAMETER_VALUE (400 over HTTP) if a photograph cannot be used; the message names its row.
-        """
-        wishes = params or {}
+    def _answer(self, photographs: list[Any], wishes: dict[str, Any]) -> list[Answer]:
         model, rows = self._answers, _Rows()
         prepared, sizes = [], []
-        for value in self._photographs(model_input):
+        for value in photographs:
             with rows.next():
                 pixels = read_photograph(value, model.mode, self._limits)
                 prepared.append(model.prepare(pixels))
@@ -104,53 +112,26 @@ class Detector(_Served):
         rows.check()
         with self._turn, _refusing():
             found = model.answer(prepared, wishes.get("threshold"), show=bool(wishes.get("heatmap", False)))
-        about = self._about | {"preprocessing": model.preprocessing}
-        return [answer | size | about for answer, size in zip(found, sizes, strict=True)]
+        return [answer | size for answer, size in zip(found, sizes, strict=True)]
 
 
 class Segmenter(_Served):
     """Says of each photograph where it is cracked; see docs/serving.md."""
 
-    def _load(self, weights: Weights, plan: Plan, config: dict[str, Any]) -> None:
+    def _load(self, weights: Weights, plan: Plan, config: dict[str, Any]) -> Answer:
         self._answers = SegmenterAnswers(weights, plan, int(config.get("least_pixels", 20)))
+        return self._answers.preprocessing
 
-    def predict(
-        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> list[Answer]:
-        """Answer to a table of photographs.
-
-        Parameters
-        ----------
-        context
-            Not used: what it gives was read when the model was loaded.
-        model_input
-            ``image``: what :func:`~crack_pipeline.serving.photographs.read_photograph` takes.
-        params
-            ``threshold`` (float) and ``mask`` (bool).
-
-        Returns
-        -------
-        list of dict
-            One a photograph: what :meth:`~crack_pipeline.serving.answering.SegmenterAnswers.answer` gives, and
-            ``model``, ``version``, ``preprocessing``.
-
-        Raises
-        ------
-        MlflowException
-            INVALID_PARAMETER_VALUE (400 over HTTP) if a photograph cannot be used; the message names its row.
-        """
-        wishes = params or {}
+    def _answer(self, photographs: list[Any], wishes: dict[str, Any]) -> list[Answer]:
         model, rows = self._answers, _Rows()
         found: list[Answer] = []
-        about = self._about | {"preprocessing": model.preprocessing}
-        for value in self._photographs(model_input):
+        for value in photographs:
             pixels: NDArray[np.uint8] | None = None
             with rows.next():
                 pixels = read_photograph(value, model.mode, self._limits)
             if pixels is not None and not rows.bad:
                 with self._turn, _refusing():
-                    answer = model.answer(pixels, wishes.get("threshold"), mask=bool(wishes.get("mask", True)))
-                found.append(answer | about)
+                    found.append(model.answer(pixels, wishes.get("threshold"), mask=bool(wishes.get("mask", True))))
         rows.check()
         return found
 

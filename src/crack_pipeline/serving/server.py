@@ -2,8 +2,9 @@
 
 python -m crack_pipeline.serving.server models:/segmentation@champion --port 5001
 
-Before MLflow's own server sees a request, its body is read up to a limit and for a limited time, and its kind must be
-said. What is refused gets an error in the form of MLflow's.
+Before MLflow's own server sees a request, its body is read up to a limit and for a limited time, and it must say that
+it is JSON: tables in other formats can be far larger than their files. What is refused gets an error in the form of
+MLflow's.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MAX_CONNECTIONS = 64
 
 
 class Guarded:
-    """An ASGI application behind limits.
+    """An ASGI application that takes JSON, behind limits.
 
     Parameters
     ----------
@@ -50,8 +51,9 @@ class Guarded:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if b"content-type" not in headers:
-            await _refuse(send, 415, "say what the body is: Content-Type: application/json")
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if kind != b"application/json":
+            await _refuse(send, 415, "only JSON is read here: say Content-Type: application/json")
             return
         # What it says of its length the server has checked.
         if int(headers.get(b"content-length", 0)) > self._max_body:
@@ -81,7 +83,22 @@ class Guarded:
             message, whole = whole, None
             return await receive() if message is None else message
 
-        await self._app(scope, once, send)
+        held: list[_Message] = []
+
+        async def unless_failed(message: _Message) -> None:
+            if held or message.get("status") == 500:
+                held.append(message)
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, once, unless_failed)
+        except RecursionError:
+            held.clear()
+            await _refuse(send, 400, "the body is nested too deeply")
+        finally:
+            for message in held:
+                await send(message)
 
     async def _too_large(self, send: _Send) -> None:
         await _refuse(send, 413, f"the body has more than the {self._max_body:,} bytes allowed")
