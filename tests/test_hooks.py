@@ -10,6 +10,7 @@ from kedro_datasets.json import JSONDataset
 
 from crack_pipeline.datasets import FolderDataset
 from crack_pipeline.hooks import ProjectHooks
+from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.parameters import VAE
 from crack_pipeline.training.compute import Compute, resolve
 
@@ -76,12 +77,21 @@ def test_only_datasets_marked_so_become_artifacts(hooks, run, tmp_path):
     assert json.loads(Path(kept).read_text()) == {"name": "anomaly.metrics"}
 
 
+def test_the_registered_version_that_answers_is_tracked(hooks, run):
+    for version in (None, 3):
+        hooks.after_dataset_loaded(Weights({}, {"in_use": {"model": "segmentation", "version": version}}))
+    hooks.after_dataset_loaded({"in_use": {"model": "another", "version": 1}})
+    tags = {name: value for name, value in run().data.tags.items() if name.startswith("used.")}
+    assert tags == {"used.segmentation": "3"}
+
+
 def test_without_a_run_nothing_is_tracked(hooks, tmp_path):
     assert mlflow.active_run() is None
     hooks.before_node_run(NODE, {"params:anomaly.vae": VAE()})
     hooks.after_node_run(NODE, {"anomaly.data_fingerprint": {"fingerprint": "abc"}})
     hooks.after_catalog_created(DataCatalog({"m": MemoryDataset(metadata={"mlflow": "artifact"})}))
     hooks.after_dataset_saved("m")
+    hooks.after_dataset_loaded(Weights({}, {"in_use": {"model": "anomaly", "version": 1}}))
     assert mlflow.active_run() is None
 
 
