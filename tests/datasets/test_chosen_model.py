@@ -72,6 +72,15 @@ def test_what_is_missing_is_one_message(tmp_path, choose):
         choose(4).load()
 
 
+def test_before_any_training_it_says_how_to_train(tmp_path):
+    path = str(tmp_path / "segmentation/segmenter.safetensors")
+    newest = {"type": "crack_pipeline.datasets.SafetensorsDataset", "filepath": path, "versioned": True}
+    dataset = ChosenModelDataset(model=MODEL, use="newest", dataset=newest)
+    assert not dataset.exists()
+    with pytest.raises(DatasetError, match="train them first, with kedro run --pipeline segmentation"):
+        dataset.load()
+
+
 def test_a_server_that_is_down_is_one_message(choose, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     before = mlflow.get_tracking_uri()
