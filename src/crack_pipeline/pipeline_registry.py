@@ -4,6 +4,7 @@ from kedro.pipeline import Pipeline
 
 from crack_pipeline.pipelines import (
     anomaly,
+    export,
     ingestion,
     inpainting,
     inspection,
@@ -18,6 +19,7 @@ from crack_pipeline.pipelines import (
     synthesis_simulated,
     weak_segmentation,
 )
+from crack_pipeline.pipelines.promotion.parameters import MODELS
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -48,4 +50,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "label_noise": label_noise.create_pipeline(),
         "promotion": promotion.create_pipeline(),
         "rollback": promotion.create_rollback_pipeline(),
+        **{f"{model}_export": export.create_pipeline(model) for model in MODELS},
     }
