@@ -11,6 +11,8 @@ from types import TracebackType
 
 from kedro.validation.exceptions import ParameterValidationError
 
+from crack_pipeline.surroundings import MissingVariableError, missing_variable
+
 VARIABLE = "CRACK_PIPELINE_TRACEBACK"
 
 _PARAMETER = re.compile(r"^- Parameter '(?P<name>[^']+)': Failed to instantiate .* validation errors? for ")
@@ -22,6 +24,8 @@ def report(kind: type[BaseException], error: BaseException, trace: TracebackType
     if os.environ.get(VARIABLE) or issubclass(kind, KeyboardInterrupt):
         traceback.print_exception(kind, error, trace)
         return
+    if missing := missing_variable(error):
+        error, kind = missing, MissingVariableError
     message = str(error).strip() or kind.__name__
     if issubclass(kind, ParameterValidationError):
         message = explain_parameters(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from pydantic import BaseModel
 
+from crack_pipeline import surroundings
 from crack_pipeline.datasets.folder import FolderDataset
+from crack_pipeline.datasets.places import local_copy, place_of
 from crack_pipeline.models.registered import IN_USE
 from crack_pipeline.models.weights import Weights
+from crack_pipeline.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 _UNTRACKED = ("params:presets",)
@@ -37,17 +41,37 @@ _UNSHOWN = (
 
 
 class ProjectHooks:
-    """Tracking of typed parameters and live training metrics; checkpoints cleared after success; a summary."""
+    """Servers asked first; tracking of typed parameters and live training metrics; checkpoints cleared; a summary."""
 
-    @hook_impl
+    def __init__(self) -> None:
+        self._tracking = Tracking()
+        self._storage = ""
+
+    # Before kedro-mlflow, which asks the tracking server for minutes
+    @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Keep the project's place."""
+        """Keep the project's place; see whether the tracking server can be used."""
         self._project = Path(context.project_path)
+        servers = surroundings.find(context.config_loader)
+        self._storage = servers.storage
+        surroundings.check_tracking(servers.tracking)
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, catalog: DataCatalog) -> None:
+        """See whether the storage can be used."""
+        surroundings.check_storage(self._storage)
+        self._tracking = Tracking(catalog)
+
+    @hook_impl(tryfirst=True)
+    def on_pipeline_error(self) -> None:
+        """Let nobody ask a tracking server that is gone: what went wrong is to be the last message."""
+        self._tracking.probe()
+
+    @hook_impl(tryfirst=True)
     def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
         """Log every field of typed parameters; let Lightning log every epoch of a node tagged ``training``."""
-        if "training" in node.tags:
+        self._tracking.probe()
+        if "training" in node.tags and not self._tracking.lost:
             mlflow.pytorch.autolog(log_models=False, log_datasets=False, checkpoint=False, silent=True)
         leaves: dict[str, str] = {}
         for name, value in inputs.items():
@@ -55,23 +79,26 @@ class ProjectHooks:
                 fields = value.model_dump(mode="json")
                 if isinstance(fields, dict):
                     leaves |= _leaves(name.removeprefix("params:"), fields)
-        _log_params(leaves)
+        with self._tracking.guarded():
+            _log_params(leaves)
 
     @hook_impl
     def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:
         """Log the compute plan and the fingerprint of the data."""
         for name, value in outputs.items():
-            if name.endswith(".plan"):
-                _log_params(_leaves("plan", value.model_dump(mode="json", exclude={"reasons"})))
-            if name.endswith(".data_fingerprint") and mlflow.active_run():
-                mlflow.set_tag("data_fingerprint", value["fingerprint"])
+            with self._tracking.guarded():
+                if name.endswith(".plan"):
+                    _log_params(_leaves("plan", value.model_dump(mode="json", exclude={"reasons"})))
+                if name.endswith(".data_fingerprint") and mlflow.active_run():
+                    mlflow.set_tag("data_fingerprint", value["fingerprint"])
 
     @hook_impl
     def after_dataset_loaded(self, data: Any) -> None:
         """Tag the run with the registered version of a model that it uses."""
         used = data.facts.get(IN_USE) if isinstance(data, Weights) else None
         if used and used["version"] and mlflow.active_run():
-            mlflow.set_tag(f"used.{used['model']}", used["version"])
+            with self._tracking.guarded():
+                mlflow.set_tag(f"used.{used['model']}", used["version"])
 
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog) -> None:
@@ -79,12 +106,19 @@ class ProjectHooks:
         self._catalog = catalog
 
     @hook_impl
+    def before_dataset_saved(self, dataset_name: str) -> None:
+        """See whether the tracking server is there for what kedro-mlflow saves to it."""
+        if type(self._catalog.get(dataset_name)).__name__.startswith("Mlflow"):
+            self._tracking.probe()
+
+    @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
         """Log datasets whose metadata say ``mlflow: artifact``."""
         dataset = self._catalog.get(dataset_name)
         if (getattr(dataset, "metadata", None) or {}).get("mlflow") == "artifact" and mlflow.active_run():
             folder = dataset_name.rpartition(".")[0]
-            mlflow.log_artifact(str(_place(dataset)), artifact_path=folder)
+            with local_copy(dataset) as file, self._tracking.guarded():
+                mlflow.log_artifact(str(file), artifact_path=folder)
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -101,26 +135,22 @@ class ProjectHooks:
             click.echo("where it lies:")
             for name, place in places.items():
                 click.echo(f"  {name:<24} {place}")
-        click.echo("\nsee it with: make viz (lineage, pictures), make mlflow (runs, curves, models)")
+        click.echo(f"\nsee it with: make viz (lineage, pictures), {self._tracking.browser} (runs, curves, models)")
+        self._tracking.finish(next((node.name for node in pipeline.nodes if _registers(node)), None))
 
     def _places(self, pipeline: Pipeline, catalog: DataCatalog) -> dict[str, str]:
         places = {}
         for name in sorted(pipeline.all_outputs()):
             dataset = catalog.get(name)
             shown = dataset is not None and not name.endswith(_UNSHOWN) and dataset.exists()
-            place = _place(dataset) if shown else None
+            place = place_of(dataset) if shown else None
             if place is not None:
-                near = place.is_relative_to(self._project)
-                places[name.rpartition(".")[2]] = str(place.relative_to(self._project) if near else place)
+                places[name.rpartition(".")[2]] = place.removeprefix(f"{self._project}{os.sep}")
         return places
 
 
-def _place(dataset: Any) -> Path | None:
-    """Find the file or folder of a dataset, of its latest version where it has versions."""
-    path = getattr(dataset, "_filepath", None) or getattr(dataset, "_folder", None)
-    if path is None:
-        return None
-    return Path(str(dataset._get_load_path() if getattr(dataset, "_version", None) else path))
+def _registers(node: Node) -> bool:
+    return any(name.endswith(".registered_model") for name in node.outputs)
 
 
 def _leaves(prefix: str, fields: dict[str, Any]) -> dict[str, str]:

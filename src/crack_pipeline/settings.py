@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kedro.utils import find_kedro_project
 
-from crack_pipeline import errors
+from crack_pipeline import errors, surroundings
 from crack_pipeline.hooks import ProjectHooks
 
 errors.install()
@@ -12,12 +12,16 @@ errors.install()
 HOOKS = (ProjectHooks(),)
 
 CONFIG_LOADER_ARGS = {
-    # ${project:} is the project's root, from whichever of its folders kedro is called
-    "custom_resolvers": {"project": lambda: str(find_kedro_project(Path.cwd()) or Path.cwd())},
+    "custom_resolvers": {
+        # ${project:} is the project's root, from whichever of its folders kedro is called
+        "project": lambda: str(find_kedro_project(Path.cwd()) or Path.cwd()),
+        # ${environment:NAME} is an environment variable that must be set
+        "environment": surroundings.variable,
+    },
     "base_env": "base",
     "default_run_env": "local",
     # An environment names only what differs
-    "merge_strategy": {"parameters": "soft"},
+    "merge_strategy": {"parameters": "soft", "mlflow": "soft"},
     "config_patterns": {
         "catalog": ["catalog*", "catalog*/**", "**/catalog*"],
         "parameters": ["parameters*", "parameters*/**", "**/parameters*"],

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+from io import BytesIO
 from typing import Any, NoReturn
 
+import fsspec
 from kedro.io import AbstractDataset, DatasetError
+from kedro.io.core import get_protocol_and_path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -17,7 +18,7 @@ class FigureFolderDataset(AbstractDataset[dict[str, Figure], NoReturn]):
     Parameters
     ----------
     filepath
-        Of the folder, in the local file system.
+        Of the folder: a path, or the URL of one on any file system that fsspec opens.
     dpi
         Dots per inch.
     metadata
@@ -25,7 +26,8 @@ class FigureFolderDataset(AbstractDataset[dict[str, Figure], NoReturn]):
     """
 
     def __init__(self, *, filepath: str, dpi: int = 110, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = Path(filepath)
+        self._protocol, self._filepath = get_protocol_and_path(filepath)
+        self._fs = fsspec.filesystem(self._protocol)
         self._dpi = dpi
         self._begun = False
         self.metadata = metadata
@@ -37,14 +39,17 @@ class FigureFolderDataset(AbstractDataset[dict[str, Figure], NoReturn]):
     def save(self, data: dict[str, Figure]) -> None:
         """Write each figure to ``<key>.png``."""
         if not self._begun:
-            shutil.rmtree(self._filepath, ignore_errors=True)
-            self._filepath.mkdir(parents=True)
+            if self._fs.exists(self._filepath):
+                self._fs.rm(self._filepath, recursive=True)
+            self._fs.makedirs(self._filepath, exist_ok=True)
             self._begun = True
         for name, figure in data.items():
-            FigureCanvasAgg(figure).figure.savefig(self._filepath / f"{name}.png", dpi=self._dpi)
+            content = BytesIO()
+            FigureCanvasAgg(figure).figure.savefig(content, dpi=self._dpi, format="png")
+            self._fs.pipe_file(f"{self._filepath}/{name}.png", content.getvalue())
 
     def _exists(self) -> bool:
-        return self._filepath.is_dir()
+        return bool(self._fs.isdir(self._filepath))
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "dpi": self._dpi}
+        return {"filepath": self._filepath, "protocol": self._protocol, "dpi": self._dpi}

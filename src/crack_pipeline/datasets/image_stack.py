@@ -18,6 +18,7 @@ from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
+from crack_pipeline.datasets.places import SharedFolder
 from crack_pipeline.datasets.swapping import beside, finish_swap, swap
 from crack_pipeline.imaging.photograph_stack import IGNORED, PhotographChunk, PhotographStack, open_stack
 from crack_pipeline.imaging.stack import DESCRIPTION, FORMAT, IMAGES, PHOTOGRAPHS, ImageChunk, ImageStack
@@ -60,7 +61,8 @@ class ImageStackDataset(AbstractDataset[ImageChunk | PhotographChunk, ImageStack
     Parameters
     ----------
     filepath
-        Folder of the stack, on a file system of this machine (it is mapped into memory).
+        Folder of the stack: a path, or the URL of one in an object store, of which this machine keeps a copy on its
+        disk (it is mapped into memory); see `SharedFolder`.
     shard_bytes
         Most bytes in one shard; a larger picture has a shard of its own.
     metadata
@@ -68,11 +70,10 @@ class ImageStackDataset(AbstractDataset[ImageChunk | PhotographChunk, ImageStack
     """
 
     def __init__(self, *, filepath: str, shard_bytes: int = 2**28, metadata: dict[str, Any] | None = None) -> None:
-        if "://" in filepath and not filepath.startswith("file://"):
-            raise DatasetError(f"an image stack is mapped into memory: {filepath} is not on this machine")
         if shard_bytes < 1:
             raise DatasetError(f"shard_bytes must be at least 1, not {shard_bytes}")
-        self._folder = Path(filepath.removeprefix("file://"))
+        self._shared = SharedFolder(filepath)
+        self._folder = self._shared.folder
         self._shard_bytes = shard_bytes
         self._writer: _Writer | None = None
         self.metadata = metadata
@@ -88,6 +89,7 @@ class ImageStackDataset(AbstractDataset[ImageChunk | PhotographChunk, ImageStack
         DatasetError
             If there is none, with the command that makes one.
         """
+        self._shared.bring()
         finish_swap(self._folder)
         try:
             return open_stack(self._folder)
@@ -112,6 +114,7 @@ class ImageStackDataset(AbstractDataset[ImageChunk | PhotographChunk, ImageStack
                 self._writer.close()
                 self._writer = None
                 swap(self._partial, self._folder)
+                self._shared.share()
         except OSError as error:
             self._drop()
             raise DatasetError(self._explain(error)) from error
@@ -142,10 +145,11 @@ class ImageStackDataset(AbstractDataset[ImageChunk | PhotographChunk, ImageStack
         return f"the image stack cannot be written to {self._folder}: {error}; {kept}"
 
     def _exists(self) -> bool:
-        return (self._folder / DESCRIPTION).exists() or (not self._folder.exists() and beside(self._folder).exists())
+        here = (self._folder / DESCRIPTION).exists() or (not self._folder.exists() and beside(self._folder).exists())
+        return self._shared.exists(here)
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._folder), "shard_bytes": self._shard_bytes}
+        return {"filepath": self._shared.url, "shard_bytes": self._shard_bytes}
 
 
 class _Pictures(Protocol):

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.io import DatasetError, Version
 from kedro.utils import load_obj
 from kedro_datasets._typing import JSONPreview
 from pydantic import BaseModel, ValidationError
 
+from crack_pipeline.datasets.places import FileDataset
 
-class ModelJSONDataset(AbstractVersionedDataset[BaseModel, BaseModel]):
-    """One pydantic model in one JSON file of the local file system.
+
+class ModelJSONDataset(FileDataset[BaseModel, BaseModel]):
+    """One pydantic model in one JSON file.
 
     Parameters
     ----------
     filepath
-        Where it lies.
+        Where it lies: a path, or a URL.
     model
         Dotted name of the model's class.
     version
@@ -35,32 +36,25 @@ class ModelJSONDataset(AbstractVersionedDataset[BaseModel, BaseModel]):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._model: type[BaseModel] = load_obj(model)
-        self.metadata = metadata
-        super().__init__(PurePosixPath(filepath), version)
+        super().__init__(filepath, version, metadata)
 
     def load(self) -> BaseModel:
         """Read and validate the file; DatasetError if it does not fit the model."""
-        path = Path(self._get_load_path())
+        path = self._get_load_path()
         try:
-            return self._model.model_validate_json(path.read_text(encoding="utf-8"))
+            with self._reading(path) as file:
+                return self._model.model_validate_json(file.read_text(encoding="utf-8"))
         except ValidationError as error:
-            raise DatasetError(f"{path} does not describe a {self._model.__name__}: {error}") from error
+            raise DatasetError(f"{self._url(path)} does not describe a {self._model.__name__}: {error}") from error
 
     def save(self, data: BaseModel) -> None:
         """Write the model, indented."""
-        path = Path(self._get_save_path())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(data.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        with self._writing(self._get_save_path()) as file:
+            file.write_text(data.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def preview(self) -> JSONPreview:
         """Give the model's fields as JSON, for Kedro-Viz, which goes by the name of this type."""
         return JSONPreview(self.load().model_dump_json())
 
-    def _exists(self) -> bool:
-        try:
-            return Path(self._get_load_path()).is_file()
-        except DatasetError:
-            return False
-
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "model": self._model.__name__, "version": self._version}
+        return {**super()._describe(), "model": self._model.__name__}

@@ -15,12 +15,13 @@ from filelock import BaseFileLock, FileLock, Timeout
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
+from crack_pipeline.datasets.places import LOCK, SharedFolder
 from crack_pipeline.datasets.safe_names import PART, SafeNames
 from crack_pipeline.imaging.records import Record, RecordChunk
 
 logger = logging.getLogger(__name__)
 
-RUN, RECORD, LOCK = "run.json", "record.json", ".lock"
+RUN, RECORD = "run.json", "record.json"
 
 _OF_ITS_NAME = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL)
 """Errors that say nothing of other photographs."""
@@ -89,21 +90,22 @@ class RecordFolderDataset(AbstractDataset[RecordChunk, Records]):
     Parameters
     ----------
     filepath
-        The folder, on this machine. One that holds other files is never written to.
+        The folder: a path, or the URL of one in an object store, which is worked on on this machine's disk and shared
+        when a run is completed; see `SharedFolder`. One that holds other files is never written to.
     metadata
         For other tools; ignored here.
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        if "://" in filepath and not filepath.startswith("file://"):
-            raise DatasetError(f"records are written to a folder of this machine, not to {filepath}")
-        self._folder = Path(filepath.removeprefix("file://"))
+        self._shared = SharedFolder(filepath)
+        self._folder = self._shared.folder
         self._writer: _Writer | None = None
         self._lock: BaseFileLock | None = None
         self.metadata = metadata
 
     def load(self) -> Records:
         """Find the records, none where there is no folder; raises DatasetError if it holds other files."""
+        self._shared.bring()
         self._refuse_other_files()
         return Records(self._folder, _entries(self._folder), _read_run(self._folder))
 
@@ -124,6 +126,7 @@ class RecordFolderDataset(AbstractDataset[RecordChunk, Records]):
             self._writer.append(data)
             if data.last:
                 self._writer.complete(data.root)
+                self._shared.share()
                 self._release()
         except OSError as error:
             raise DatasetError(self._explain(error)) from error
@@ -132,6 +135,7 @@ class RecordFolderDataset(AbstractDataset[RecordChunk, Records]):
         return {**self.__dict__, "_writer": None, "_lock": None}
 
     def _begin(self) -> None:
+        self._shared.bring()
         self._refuse_other_files()
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._lock is None:
@@ -172,10 +176,10 @@ class RecordFolderDataset(AbstractDataset[RecordChunk, Records]):
         return f"records cannot be written to {self._folder}: {error}; {kept}"
 
     def _exists(self) -> bool:
-        return bool(_read_run(self._folder))
+        return self._shared.exists(bool(_read_run(self._folder)))
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._folder)}
+        return {"filepath": self._shared.url}
 
 
 class _Writer:

@@ -12,6 +12,8 @@ from typing import Any
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
+from crack_pipeline.datasets.places import SharedFolder
+
 logger = logging.getLogger(__name__)
 
 MARKER = ".rendered"
@@ -30,7 +32,8 @@ class RenderedFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], dict[st
     Parameters
     ----------
     filepath
-        The folder, on this machine.
+        The folder: a path, or the URL of one in an object store, which is rendered on this machine's disk and shared
+        when it is complete; see `SharedFolder`.
     metadata
         For Kedro's plug-ins; not used here.
 
@@ -44,9 +47,8 @@ class RenderedFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], dict[st
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        if "://" in filepath and not filepath.startswith("file://"):
-            raise DatasetError(f"photographs are rendered into a folder of this machine, not to {filepath}")
-        self._folder = Path(filepath.removeprefix("file://"))
+        self._shared = SharedFolder(filepath)
+        self._folder = self._shared.folder
         self.metadata = metadata
 
     def save(self, data: Iterable[tuple[str, bytes]]) -> None:
@@ -79,6 +81,7 @@ class RenderedFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], dict[st
                 replaced.rename(self._folder)
             raise
         shutil.rmtree(replaced, ignore_errors=True)
+        self._shared.share()
 
     def load(self) -> dict[str, Callable[[], bytes]]:
         """List the files.
@@ -88,6 +91,7 @@ class RenderedFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], dict[st
         dict
             For each name, in order, a function that reads the file.
         """
+        self._shared.bring()
         return {
             path.relative_to(self._folder).as_posix(): path.read_bytes
             for path in sorted(self._folder.rglob("*"))
@@ -132,7 +136,7 @@ class RenderedFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], dict[st
         return self._folder.with_name(f".{self._folder.name}.{state}")
 
     def _exists(self) -> bool:
-        return (self._folder / MARKER).exists()
+        return self._shared.exists((self._folder / MARKER).exists())
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._folder)}
+        return {"filepath": self._shared.url}

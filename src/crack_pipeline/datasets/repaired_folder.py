@@ -29,7 +29,7 @@ class RepairedFolderDataset(SegmentationFolderDataset):
     Parameters
     ----------
     filepath
-        The folder, on this machine. One that holds other files is never replaced.
+        The folder: a path, or a URL; see `SegmentationFolderDataset`.
     form
         ``jpeg``, or ``png``, which loses nothing and takes ten times the space.
     quality
@@ -71,4 +71,4 @@ class RepairedFolderDataset(SegmentationFolderDataset):
         return contents
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._folder), "form": self._form, "quality": self._quality}
+        return {"filepath": self._shared.url, "form": self._form, "quality": self._quality}

@@ -15,6 +15,7 @@ import pandas as pd
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
+from crack_pipeline.datasets.places import SharedFolder
 from crack_pipeline.datasets.safe_names import PART, SafeNames
 from crack_pipeline.datasets.swapping import beside, finish_swap, swap
 from crack_pipeline.imaging.camera import check_quality, encode_jpeg, encode_png
@@ -72,7 +73,8 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
     Parameters
     ----------
     filepath
-        The folder, on this machine. One that holds other files is never replaced.
+        The folder: a path, or the URL of one in an object store, which is written on this machine's disk and shared
+        when it is complete; see `SharedFolder`. One that holds other files is never replaced.
     overlay_side
         Most px along the longer side of an overlay.
     jpeg_quality
@@ -93,15 +95,14 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
         jpeg_quality: int = 88,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        if "://" in filepath and not filepath.startswith("file://"):
-            raise DatasetError(f"a {self._what} is written to a folder of this machine, not to {filepath}")
         if not 1 <= overlay_side <= 65_500:
             raise DatasetError(f"overlay_side must lie between 1 and 65,500 px, as JPEG has it, not {overlay_side}")
         try:
             check_quality(jpeg_quality)
         except ValueError as error:
             raise DatasetError(str(error)) from error
-        self._folder = Path(filepath.removeprefix("file://"))
+        self._shared = SharedFolder(filepath)
+        self._folder = self._shared.folder
         self._overlay_side, self._jpeg_quality = overlay_side, jpeg_quality
         self._writer: _Writer | None = None
         self.metadata = metadata
@@ -117,6 +118,7 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
         DatasetError
             If there is no finished segmentation; the message says where an unfinished one lies.
         """
+        self._shared.bring()
         finish_swap(self._folder)
         if not self._exists():
             place = f"; what a run did before it ended is in {self._unfinished}" if self._unfinished.exists() else ""
@@ -146,7 +148,8 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
                 self._writer.close()
                 self._writer = None
                 swap(self._unfinished, self._folder)
-                logger.info("%s of %s photographs is in %s", self._what, f"{done:,}", self._folder)
+                self._shared.share()
+                logger.info("%s of %s photographs is in %s", self._what, f"{done:,}", self._shared.place)
         except OSError as error:
             raise DatasetError(self._explain(error)) from error
 
@@ -193,11 +196,12 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
         return contents
 
     def _exists(self) -> bool:
-        return any((folder / PHOTOGRAPHS).is_file() for folder in (self._folder, beside(self._folder)))
+        here = any((folder / PHOTOGRAPHS).is_file() for folder in (self._folder, beside(self._folder)))
+        return self._shared.exists(here)
 
     def _describe(self) -> dict[str, Any]:
         return {
-            "filepath": str(self._folder),
+            "filepath": self._shared.url,
             "overlay_side": self._overlay_side,
             "jpeg_quality": self._jpeg_quality,
         }

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kedro.io import AbstractVersionedDataset
 from kedro.io.core import DatasetError, Version
 
-from crack_pipeline.datasets.safe_names import PART
+from crack_pipeline.datasets.places import FileDataset
 
 
-class TextPartsDataset(AbstractVersionedDataset[Iterable[str], str]):
-    """A text file of the local file system, in UTF-8, written part by part, whole or not at all.
+class TextPartsDataset(FileDataset[Iterable[str], str]):
+    """A text file in UTF-8, written part by part, whole or not at all.
 
     Parameters
     ----------
     filepath
-        Where it lies.
+        Where it lies: a path, or a URL.
     version
         Set by Kedro for versioned datasets.
     metadata
@@ -28,32 +26,21 @@ class TextPartsDataset(AbstractVersionedDataset[Iterable[str], str]):
     def __init__(
         self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None
     ) -> None:
-        self.metadata = metadata
-        super().__init__(PurePosixPath(filepath), version)
+        super().__init__(filepath, version, metadata)
 
     def load(self) -> str:
         """Read all of it."""
-        return Path(self._get_load_path()).read_text("utf-8")
+        with self._reading(self._get_load_path()) as file:
+            return file.read_text("utf-8")
 
     def save(self, data: Iterable[str]) -> None:
         """Write one part after the other; DatasetError where the file cannot be written."""
-        path = Path(self._get_save_path())
-        part = path.with_name(f"{path.name}{PART}")
+        path = self._get_save_path()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            with (
+                self._writing(path) as whole,
+                whole.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+            ):
                 file.writelines(data)
-            part.replace(path)
         except OSError as error:
-            raise DatasetError(f"{path} cannot be written: {error}") from error
-        finally:
-            part.unlink(missing_ok=True)
-
-    def _exists(self) -> bool:
-        try:
-            return Path(self._get_load_path()).is_file()
-        except DatasetError:
-            return False
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "version": self._version}
+            raise DatasetError(f"{self._url(path)} cannot be written: {error}") from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
-from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.io import DatasetError, Version
 from pydantic import ValidationError
 
+from crack_pipeline.datasets.places import FileDataset
 from crack_pipeline.evaluation.trials import TrialResult
 
 _STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "FAILED"}
@@ -15,8 +16,8 @@ _METRICS_AT_ONCE = 1000
 _LONGEST = 500
 
 
-class TrialRunsDataset(AbstractVersionedDataset[TrialResult, list[TrialResult]]):
-    """JSON lines of the local file system, a trial a line, each written when it is saved.
+class TrialRunsDataset(FileDataset[TrialResult, list[TrialResult]]):
+    """JSON lines, a trial a line, each written when it is saved.
 
     Where an MLflow run is active, every trial becomes a run within it: its parameters, the metric after every epoch
     and the best of it, and tags for its state, its reason, and whether an earlier run made it.
@@ -24,7 +25,7 @@ class TrialRunsDataset(AbstractVersionedDataset[TrialResult, list[TrialResult]])
     Parameters
     ----------
     filepath
-        Of the file; the first save of a run begins it anew.
+        Of the file, a path or a URL; the first save of a run begins it anew.
     metric
         Name of the trials' values in MLflow.
     version
@@ -42,36 +43,32 @@ class TrialRunsDataset(AbstractVersionedDataset[TrialResult, list[TrialResult]])
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._metric = metric
-        self._begun: Path | None = None
-        self.metadata = metadata
-        super().__init__(PurePosixPath(filepath), version)
+        self._begun: PurePosixPath | None = None
+        self._lines: list[str] = []
+        super().__init__(filepath, version, metadata)
 
     def load(self) -> list[TrialResult]:
         """Read the trials in the order in which they were saved; DatasetError if a line is not one."""
-        path = Path(self._get_load_path())
+        path = self._get_load_path()
+        with self._reading(path) as file:
+            lines = file.read_text(encoding="utf-8").splitlines()
         try:
-            return [TrialResult.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            return [TrialResult.model_validate_json(line) for line in lines]
         except ValidationError as error:
-            raise DatasetError(f"{path} holds something else than trials: {error}") from error
+            raise DatasetError(f"{self._url(path)} holds something else than trials: {error}") from error
 
     def save(self, data: TrialResult) -> None:
         """Append a trial, and track it."""
         if self._begun is None:
-            self._begun = Path(self._get_save_path())
-            self._begun.parent.mkdir(parents=True, exist_ok=True)
-            self._begun.write_text("", encoding="utf-8")
-        with self._begun.open("a", encoding="utf-8") as file:
-            file.write(data.model_dump_json() + "\n")
+            self._begun = self._get_save_path()
+        # Anew each time: no object store appends.
+        self._lines.append(data.model_dump_json() + "\n")
+        with self._writing(self._begun) as file:
+            file.write_text("".join(self._lines), encoding="utf-8")
         _track(data, self._metric)
 
-    def _exists(self) -> bool:
-        try:
-            return Path(self._get_load_path()).is_file()
-        except DatasetError:
-            return False
-
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "metric": self._metric, "version": self._version}
+        return {**super()._describe(), "metric": self._metric}
 
 
 def _track(trial: TrialResult, metric: str) -> None:
