@@ -80,11 +80,21 @@ def decision(
     )
 
 
-def promote_at_once(folder: Path, decisions: Sequence[Sequence[Decision]]) -> list[tuple[int, str]]:
-    """Save decisions in as many processes as there are lists; give each version with what was said against it."""
+def promote_at_once(
+    folder: Path, decisions: Sequence[Sequence[Decision]], *, server: str | None = None
+) -> list[tuple[int, str]]:
+    """Save decisions in as many processes as there are lists; give each version with what was said against it.
+
+    With the URI of a server, each process locks files of its own, as those of different machines do.
+    """
     processes = multiprocessing.get_context("forkserver")
     start, told = processes.Barrier(len(decisions)), processes.Queue()
-    started = [processes.Process(target=_save, args=(folder, list(own), start, told)) for own in decisions]
+    started = [
+        processes.Process(
+            target=_save, args=(folder / str(number) if server else folder, list(own), start, told, server)
+        )
+        for number, own in enumerate(decisions)
+    ]
     for process in started:
         process.start()
     found = [told.get(timeout=300) for own in decisions for _ in own]
@@ -93,8 +103,8 @@ def promote_at_once(folder: Path, decisions: Sequence[Sequence[Decision]]) -> li
     return found
 
 
-def _save(folder: Path, decisions: list[Decision], start: Any, told: Any) -> None:
-    use_registry(folder)
+def _save(folder: Path, decisions: list[Decision], start: Any, told: Any, server: str | None) -> None:
+    mlflow.set_tracking_uri(server) if server else use_registry(folder)
     dataset = ModelRegistryDataset(filepath=str(folder / "locks"))
     start.wait()
     for one in decisions:

@@ -14,11 +14,11 @@ from crack_pipeline.imaging.photograph_stack import CRACK, PhotographChunk, Phot
 
 
 def write_stack(
-    folder: Path, photographs: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.uint8]]
+    folder: Path | str, photographs: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.uint8]]
 ) -> PhotographStack:
     """Write photographs (H, W, 3) and their masks, and open them."""
     index = tabulate(masks)
-    dataset = ImageStackDataset(filepath=str(folder / "images"))
+    dataset = ImageStackDataset(filepath=f"{folder}/images")
     dataset.save(
         PhotographChunk(
             fingerprints=np.zeros((len(index), 1), np.uint8),

@@ -184,7 +184,7 @@ def _in_time(ask: Callable[[], Any]) -> None:
     thread.start()
     thread.join(SECONDS)
     if thread.is_alive():
-        raise TimeoutError(f"no answer within {SECONDS:.0f} seconds")
+        raise TimeoutError(f"it does not answer within {SECONDS:.0f} seconds")
     if raised:
         raise raised[0]
 
@@ -201,12 +201,14 @@ def _explained(what: str) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """Say in one line what a client of a server complains of."""
-    first = error
-    while (inner := first.__cause__ or first.__context__) is not None and not isinstance(inner, ImportError):
-        first = inner
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, ConnectionRefusedError):
+            return "connection refused: is it running?"
+        if "Timeout" in type(found).__name__ and not isinstance(found, TimeoutError):
+            return "it does not answer in time"
+        found = found.__cause__ or found.__context__
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(first, ConnectionRefusedError):
-        return "connection refused: is it running?"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 

@@ -1,0 +1,239 @@
+"""Two machines that share nothing but an MLflow server with PostgreSQL behind it and an object store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from contextlib import ExitStack
+from types import SimpleNamespace
+
+import fsspec
+import mlflow
+import pandas as pd
+import pytest
+import yaml
+
+from crack_pipeline import surroundings as checks
+from crack_pipeline.datasets.model_registry import ModelRegistry, read
+from crack_pipeline.evaluation.promotion import Decision, Evidence
+from registry import ROW, promote_at_once
+from served_pictures import files, text
+from servers import Way, database, free_port, postgresql, served
+from warm_start import run_module
+
+BUCKET, SHARED = "cracks", "s3://cracks/project"
+SECONDS = 400
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory, surroundings):
+    """An object store, PostgreSQL and MLflow; the variables by which their clients find them."""
+    programs = postgresql()
+    if programs is None:
+        pytest.skip("the programs of PostgreSQL are not installed (apt-get install postgresql)")
+    pytest.importorskip("moto", reason="the object store of the tests is not installed (pip install 'moto[s3]')")
+    logs, store, tracking = tmp_path_factory.mktemp("servers"), free_port(), free_port()
+    variables = {
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{store}",
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{tracking}",
+        "CRACK_PIPELINE_STORAGE": SHARED,
+    }
+    clean = {name: value for name, value in surroundings.items() if not name.startswith("AWS_")}
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{clean['PATH']}"  # noqa: PTH120
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        moto = ["moto.server", "-H", "127.0.0.1", "-p", str(store)]
+        stack.enter_context(served(moto, store, clean, logs / "moto"))
+        fsspec.filesystem("s3").mkdir(BUCKET)
+        backend = ["--backend-store-uri", stack.enter_context(database(programs))]
+        backend += ["--artifacts-destination", f"s3://{BUCKET}/mlflow"]
+        command = ["mlflow", "server", *backend, "--host", "127.0.0.1", "--port", str(tracking), "--workers", "1"]
+        stack.enter_context(served(command, tracking, clean | variables | {"PATH": path}, logs / "mlflow"))
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(variables["MLFLOW_TRACKING_URI"])
+        yield SimpleNamespace(variables=variables, port=tracking)
+        mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="module")
+def story(servers, make_project, surroundings, sample):
+    """What a user does on two machines, one after the other."""
+    store = fsspec.filesystem("s3")
+    store.put(f"{sample}/", f"{SHARED}/01_raw/sample/", recursive=True)
+    first, second = make_project(), make_project()
+    for project in (first, second):
+        # The sizes of the tests in the environment of a server.
+        shutil.copytree(project / "conf/test/parameters", project / "conf/server/parameters")
+    (first / "conf/local/credentials.yml").write_text(yaml.safe_dump({"environment": servers.variables}))
+
+    def run(project, *arguments, **variables):
+        known = {} if project == first else servers.variables
+        clean = {name: value for name, value in surroundings.items() if not name.startswith("AWS_")} | known | variables
+        command = ("run", "--env", "server", "--pipeline", *arguments)
+        return run_module("kedro", *command, folder=project, surroundings=clean, seconds=SECONDS)
+
+    trained = run(first, "anomaly")
+    predicted = run(second, "anomaly_predict")
+    promoted = run(second, "promotion", "--params", "promotion.model=anomaly")
+    refused = run(second, "rollback", "--params", "promotion.model=anomaly")
+    way = Way(servers.port, until=b"plan.accelerator")
+    broken = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{way.port}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    lost = run(first, "anomaly", **broken)
+    assert way.ended.is_set()
+    before = [int(found.version) for found in mlflow.MlflowClient().search_model_versions("name='anomaly'")]
+    registered = run(first, "anomaly", "--from-nodes", "anomaly.describe_model")
+    return SimpleNamespace(
+        first=first,
+        second=second,
+        store=store,
+        trained=trained,
+        predicted=predicted,
+        promoted=promoted,
+        refused=refused,
+        lost=lost,
+        before=before,
+        registered=registered,
+    )
+
+
+def tracked(name, status="FINISHED"):
+    client = mlflow.MlflowClient()
+    found = client.search_runs(
+        [client.get_experiment_by_name("crack_pipeline").experiment_id],
+        f"attributes.run_name = '{name}' and attributes.status = '{status}'",
+        order_by=["attributes.start_time ASC"],
+    )
+    return found[0]
+
+
+def test_a_training_reads_from_the_store_writes_to_it_and_is_tracked_on_the_server(story):
+    assert story.trained.returncode == 0, story.trained.stdout[-4000:]
+    assert f"photographs are read from {SHARED}/01_raw/sample" in story.trained.stdout
+    assert f"{SHARED}/06_models/anomaly/detector.safetensors/" in story.trained.stdout
+    run = tracked("anomaly")
+    assert run.data.params["anomaly.vae.epochs"] == "12" and run.data.params["plan.accelerator"] == "cpu"
+    assert run.data.metrics["internal.roc_auc"] > 0.5 and "train_loss" in run.data.metrics
+    assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
+    names = {file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id, "anomaly")}
+    assert {"anomaly/detector.safetensors", "anomaly/metrics.json", "anomaly/roc.png"} <= names
+    shared = story.store.ls(f"{SHARED}/02_intermediate/anomaly", detail=False)
+    assert {path.rpartition("/")[2] for path in shared} == {"manifest.parquet", "quarantine.csv"}
+
+
+def test_only_what_one_machine_needs_lies_on_its_disk(story):
+    left = {
+        path.relative_to(story.first / "data").parts[0]
+        for path in (story.first / "data").rglob("*")
+        if path.is_file() and path.name != ".gitkeep"
+    }
+    assert left == {"mirrored"}
+
+
+def test_another_machine_predicts_with_the_model_and_promotes_it(story):
+    assert story.predicted.returncode == 0, story.predicted.stdout[-4000:]
+    assert f"{SHARED}/07_model_output/anomaly_predict/error_maps" in story.predicted.stdout
+    assert len(story.store.ls(f"{SHARED}/07_model_output/anomaly_predict/error_maps", detail=False)) == 3
+    assert story.promoted.returncode == 0, story.promoted.stdout[-4000:]
+    assert "version 1 of anomaly is promoted: there is no champion yet" in story.promoted.stdout
+    run = tracked("promotion")
+    names = {file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id, "promotion")}
+    assert {"promotion/decision.json", "promotion/comparison.png", "promotion/summary.txt"} <= names
+
+
+def test_nobody_goes_back_from_the_first_champion(story):
+    assert story.refused.returncode == 1
+    assert "version 1 is the first champion of anomaly: there is none before it" in story.refused.stdout
+
+
+def test_a_server_that_is_lost_in_the_middle_costs_no_result(story):
+    """Neither waits the run for the server at every step, nor does it end before its end."""
+    assert story.lost.returncode == 1
+    last = story.lost.stdout[-2500:]
+    assert "TrackingLostError: the pipeline ran to its end and its results are stored" in last
+    assert "kedro run --pipeline anomaly --from-nodes anomaly.describe_model" in last
+    assert story.before == [1]
+    versions = story.store.ls(f"{SHARED}/06_models/anomaly/detector.safetensors", detail=False)
+    summaries = story.store.ls(f"{SHARED}/08_reporting/anomaly/summary.txt", detail=False)
+    assert len(versions) == len(summaries) == 2
+    assert story.registered.returncode == 0, story.registered.stdout[-4000:]
+    assert "registered anomaly, version 2" in story.registered.stdout
+
+
+def test_the_champion_is_loaded_through_the_server(story):
+    mlflow.MlflowClient().set_registered_model_alias("anomaly", "champion", "1")
+    model = mlflow.pyfunc.load_model("models:/anomaly@champion")
+    (answer,) = model.predict(pd.DataFrame({"image": [text(files()["png"])]}))
+    assert (answer["model"], answer["version"]) == ("anomaly", "1")
+
+
+def test_of_two_machines_that_promote_at_once_never_both_win(story, servers, tmp_path):
+    client = mlflow.MlflowClient()
+    for _ in range(3):
+        client.copy_model_version("models:/anomaly/2", "anomaly")
+    prints = {version: read("anomaly", version).fingerprint() for version in (1, 2)}
+    registry, wins = ModelRegistry(tmp_path / "locks"), 0
+    for challengers in ((2, 3), (4, 5), (2, 4), (3, 5)):
+        champion = registry.standing("anomaly").champion
+        decisions = [
+            [
+                Decision(
+                    model="anomaly",
+                    challenger=version,
+                    champion=champion,
+                    fingerprint=prints[min(version, 2)],
+                    role="test",
+                    photographs="abc",
+                    evidence=Evidence(promoted=True, reason="it is better", rows=(ROW,), photographs=9, groups=7),
+                )
+            ]
+            for version in challengers
+            if version != champion
+        ]
+        told = promote_at_once(tmp_path, decisions, server=servers.variables["MLFLOW_TRACKING_URI"])
+        won = [version for version, against in told if not against]
+        assert len(won) <= 1, told
+        assert registry.standing("anomaly").champion == (won[0] if won else champion)
+        wins += len(won)
+    assert wins > 0
+
+
+@pytest.mark.parametrize(
+    ("storage", "variables", "complaint"),
+    [
+        ("s3://nobodys-bucket/project", {}, "bucket does not exist"),
+        (SHARED, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "connection refused"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_one_message(servers, monkeypatch, storage, variables, complaint):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with pytest.raises(checks.UnreachableError, match=rf"{storage} \(CRACK_PIPELINE_STORAGE\).*{complaint}"):
+        checks.check_storage(storage)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_wrong_credentials_are_one_message(servers):
+    import urllib.request
+
+    def strict(count):
+        address = f"{servers.variables['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
+        urllib.request.urlopen(urllib.request.Request(address, data=str(count).encode(), method="POST")).read()
+
+    strict(0)
+    try:
+        with pytest.raises(checks.UnreachableError, match=r"cannot be used: .*(Access Key|Forbidden|not exist)"):
+            checks.check_storage(SHARED)
+    finally:
+        strict(10**9)
+    checks.check_storage(SHARED)
+
+
+def test_the_server_answers(servers):
+    checks.check_tracking(servers.variables["MLFLOW_TRACKING_URI"])
