@@ -73,8 +73,22 @@ def test_only_datasets_marked_so_become_artifacts(hooks, run, tmp_path):
         hooks.after_dataset_saved(name)
     found = [file.path for file in mlflow.MlflowClient().list_artifacts(run().info.run_id, "anomaly")]
     assert found == ["anomaly/metrics.json"]
-    kept = mlflow.artifacts.download_artifacts(run_id=run().info.run_id, artifact_path=found[0])
-    assert json.loads(Path(kept).read_text()) == {"name": "anomaly.metrics"}
+    assert logged(run, found[0]) == {"name": "anomaly.metrics"}
+
+
+def test_artifacts_may_lie_in_an_object_store(hooks, run):
+    place = "memory:///hooks/metrics.json"
+    catalog = DataCatalog({"stored.metrics": JSONDataset(filepath=place, metadata={"mlflow": "artifact"})})
+    hooks.after_catalog_created(catalog)
+    catalog["stored.metrics"].save({"f1": 1})
+    hooks.after_dataset_saved("stored.metrics")
+    assert logged(run, "stored/metrics.json") == {"f1": 1}
+    assert hooks._places(Pipeline([Node(lambda: {}, None, "stored.metrics", name="measure")]), catalog) == {"metrics": place}
+
+
+def logged(run, path):
+    kept = mlflow.artifacts.download_artifacts(run_id=run().info.run_id, artifact_path=path)
+    return json.loads(Path(kept).read_text())
 
 
 def test_the_registered_version_that_answers_is_tracked(hooks, run):

@@ -77,11 +77,6 @@ def test_names_stay_inside_the_folder(dataset, folder, name):
     assert not folder.exists()
 
 
-def test_a_remote_place_is_refused():
-    with pytest.raises(DatasetError, match="s3://bucket/sample"):
-        RenderedFolderDataset(filepath="s3://bucket/sample")
-
-
 def test_progress_is_told(dataset, caplog, monkeypatch):
     monkeypatch.setattr(rendered_folder, "SECONDS_BETWEEN_MESSAGES", 0.0)
     with caplog.at_level(logging.INFO, logger=rendered_folder.__name__):

@@ -262,7 +262,6 @@ def test_chunks_out_of_turn_and_wrong_settings_are_refused(dataset, folder):
     with pytest.raises(DatasetError, match="no finished segmentation"):
         dataset.load()
     for options, message in (
-        ({"filepath": "s3://bucket/x"}, "not to s3://bucket/x"),
         ({"filepath": str(folder), "overlay_side": 0}, "overlay_side .* not 0"),
         ({"filepath": str(folder), "jpeg_quality": 101}, "quality .* 101"),
     ):

@@ -278,7 +278,9 @@ class RawRootDataset(AbstractDataset[None, RawRoot]):
                 return root
             if not filesystem.isdir(path):
                 raise self._missing(filesystem.exists(path))
-        except (ImportError, ValueError, zipfile.BadZipFile) as error:
+        except DatasetError:
+            raise
+        except Exception as error:  # clients of object stores raise anything
             raise DatasetError(f"raw_root {self._filepath} cannot be opened: {error}") from error
         if isinstance(filesystem, fsspec.implementations.local.LocalFileSystem):
             return LocalRoot(Path(path))
