@@ -128,6 +128,8 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while received := source.recv(2**16):
             target.sendall(received)
+        # A server closes what is idle, and its client has to know.
+        target.shutdown(socket.SHUT_RDWR)
 
 
 def _answers(port: int) -> bool:

@@ -83,7 +83,9 @@ def test_artifacts_may_lie_in_an_object_store(hooks, run):
     catalog["stored.metrics"].save({"f1": 1})
     hooks.after_dataset_saved("stored.metrics")
     assert logged(run, "stored/metrics.json") == {"f1": 1}
-    assert hooks._places(Pipeline([Node(lambda: {}, None, "stored.metrics", name="measure")]), catalog) == {"metrics": place}
+    assert hooks._places(Pipeline([Node(lambda: {}, None, "stored.metrics", name="measure")]), catalog) == {
+        "metrics": place
+    }
 
 
 def logged(run, path):

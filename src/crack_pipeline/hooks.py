@@ -35,6 +35,7 @@ _UNSHOWN = (
     "_counts",
     ".threshold",
     ".thresholds",
+    ".tracked_metrics",
     ".data_fingerprint",
     ".summary",
 )

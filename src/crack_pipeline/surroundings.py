@@ -205,6 +205,8 @@ def reason(error: BaseException) -> str:
     while found is not None:
         if isinstance(found, ConnectionRefusedError):
             return "connection refused: is it running?"
+        if isinstance(found, ConnectionError) or type(found).__name__ == "ProtocolError":
+            return "it breaks off the connection"
         if "Timeout" in type(found).__name__ and not isinstance(found, TimeoutError):
             return "it does not answer in time"
         found = found.__cause__ or found.__context__

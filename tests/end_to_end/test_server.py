@@ -54,7 +54,14 @@ def servers(tmp_path_factory, surroundings):
         backend = ["--backend-store-uri", stack.enter_context(database(programs))]
         backend += ["--artifacts-destination", f"s3://{BUCKET}/mlflow"]
         command = ["mlflow", "server", *backend, "--host", "127.0.0.1", "--port", str(tracking), "--workers", "1"]
-        stack.enter_context(served(command, tracking, clean | variables | {"PATH": path}, logs / "mlflow"))
+        stack.enter_context(
+            served(
+                command,
+                tracking,
+                clean | variables | {"PATH": path, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                logs / "mlflow",
+            )
+        )
         before = mlflow.get_tracking_uri()
         mlflow.set_tracking_uri(variables["MLFLOW_TRACKING_URI"])
         yield SimpleNamespace(variables=variables, port=tracking)
@@ -224,7 +231,8 @@ def test_wrong_credentials_are_one_message(servers):
 
     def strict(count):
         address = f"{servers.variables['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
-        urllib.request.urlopen(urllib.request.Request(address, data=str(count).encode(), method="POST")).read()
+        request = urllib.request.Request(address, str(count).encode(), {"Content-Type": "text/plain"}, method="POST")
+        urllib.request.urlopen(request).read()
 
     strict(0)
     try:
