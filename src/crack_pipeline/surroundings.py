@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -15,19 +14,17 @@ import yaml
 from kedro.utils import find_kedro_project
 from omegaconf.errors import OmegaConfBaseException
 
-logger = logging.getLogger(__name__)
-
 CREDENTIALS = "credentials.yml"
 BLOCK = "environment"
 PROBE = ".reachable"
-_LONGEST = 300
 SECONDS = 20.0
 """After which a server that has not answered is taken for unreachable before a run begins."""
 
+_LONGEST = 300
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
 }
 """Where nothing else is set: a request that the tracking server refuses is given up after 16 seconds, not 4 minutes."""
 
