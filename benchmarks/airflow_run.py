@@ -1,6 +1,6 @@
 """Let a real Airflow retrain: in an environment of its own, with its scheduler, on tiny rendered photographs.
 
-    python benchmarks/airflow_run.py [--model segmentation] [--params dataset=pairs] [--airflow FOLDER]
+    python benchmarks/airflow_run.py [--model segmentation] [--params dataset=folders] [--airflow FOLDER]
 
 Makes a virtual environment for Airflow (kept and used again where a folder is named), writes the DAG anew with
 kedro-airflow for a copy of this project, and runs it: once in one process (`airflow dags test`), then twice by
@@ -41,7 +41,7 @@ def main() -> None:
     """Run everything, and say what happened."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="segmentation")
-    parser.add_argument("--params", default="dataset=pairs", help="more parameters of the run")
+    parser.add_argument("--params", default="dataset=folders", help="more parameters of the run")
     parser.add_argument("--pipeline", help="another pipeline of Kedro than the retraining of the model")
     parser.add_argument("--airflow", type=Path, help="Airflow's virtual environment; made where there is none")
     asked = parser.parse_args()

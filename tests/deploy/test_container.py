@@ -108,3 +108,24 @@ def test_its_runs_lie_in_a_volume(tmp_path):
     assert found["server"]["mlflow_tracking_uri"] == "sqlite:///${project:}/tracking/mlflow.db"
     artifacts = found["tracking"]["experiment"]["create_experiment_kwargs"]["artifact_location"]
     assert artifacts == "${project:}/tracking/mlartifacts"
+
+
+def test_mlflow_knows_what_it_is_asked():
+    from mlflow.cli import cli
+    from mlflow.server.security_utils import is_allowed_host_header
+
+    service = yaml.safe_load(COMPOSE.read_text())["services"]["mlflow"]
+    name, *given = service["command"][1:]
+    known = {option: one for one in cli.commands[name].params for option in one.opts}
+    options = dict(option.split("=") for option in given)
+    assert set(options) <= set(known)
+    assert known["--backend-store-uri"].envvar in service["environment"]
+    hosts = options["--allowed-hosts"].split(",")
+    assert [is_allowed_host_header(hosts, host) for host in ("mlflow:5000", "localhost:5000", "elsewhere:5000")] == [
+        True,
+        True,
+        False,
+    ]
+    serve = re.search(r"mlflow models serve (.*)\"\]", DOCKERFILE.read_text())[1]
+    known = {option for one in cli.commands["models"].commands["serve"].params for option in one.opts}
+    assert set(re.findall(r"--[a-z-]+", serve)) <= known
