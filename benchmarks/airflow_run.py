@@ -323,7 +323,7 @@ def until(holds: Callable[[], bool], what: str) -> None:
     while not holds():
         if time.monotonic() > ends:
             raise SystemExit(f"{what}: nothing after {WAIT} s")
-        time.sleep(1)
+        time.sleep(5)  # a command of Airflow costs seconds of computing itself
 
 
 def check(what: str, holds: bool, found: object) -> None:
