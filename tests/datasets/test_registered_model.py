@@ -124,9 +124,11 @@ def test_without_a_run_or_a_wish_nothing_is_registered(client, registration, reg
     assert not client.search_model_versions("name = 'never'")
 
 
-def test_the_commit_is_that_of_the_code_or_unknown(tmp_path):
+def test_the_commit_is_that_of_the_code_or_of_what_is_told_or_unknown(tmp_path, monkeypatch):
     assert git_commit(tmp_path) == "unknown"
     git = ["git", "-C", str(tmp_path), "-c", "user.name=A", "-c", "user.email=a@example.org"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
     assert len(git_commit(tmp_path)) == 40
+    monkeypatch.setenv("CRACK_PIPELINE_COMMIT", "f" * 40)
+    assert git_commit(tmp_path) == "f" * 40

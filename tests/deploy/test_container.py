@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from crack_pipeline.serving import server
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy/container/Dockerfile"
 COMPOSE = ROOT / "deploy/container/compose.yml"
@@ -126,6 +128,11 @@ def test_mlflow_knows_what_it_is_asked():
         True,
         False,
     ]
-    serve = re.search(r"mlflow models serve (.*)\"\]", DOCKERFILE.read_text())[1]
-    known = {option for one in cli.commands["models"].commands["serve"].params for option in one.opts}
+
+
+def test_what_serves_knows_what_it_is_asked(capsys):
+    serve = re.search(r"crack_pipeline.serving.server (.*)\"\]", DOCKERFILE.read_text())[1]
+    with pytest.raises(SystemExit):
+        server.main(["--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     assert set(re.findall(r"--[a-z-]+", serve)) <= known
