@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from crack_pipeline import surroundings
 from crack_pipeline.datasets.folder import FolderDataset
 from crack_pipeline.datasets.places import local_copy, place_of
+from crack_pipeline.endings import Ending, EndsWell
 from crack_pipeline.models.registered import IN_USE
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.tracking import Tracking
@@ -38,6 +39,9 @@ _UNSHOWN = (
     ".tracked_metrics",
     ".data_fingerprint",
     ".summary",
+    ".known_before",
+    ".known_noted",
+    ".known_after",
 )
 
 
@@ -58,8 +62,9 @@ class ProjectHooks:
         surroundings.check_tracking(servers.tracking)
 
     @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, catalog: DataCatalog) -> None:
-        """See whether the storage can be used."""
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Keep what is run; see whether the storage can be used."""
+        self._pipeline = pipeline
         surroundings.check_storage(self._storage)
         self._tracking = Tracking(catalog)
 
@@ -85,9 +90,13 @@ class ProjectHooks:
 
     @hook_impl
     def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:
-        """Log the compute plan and the fingerprint of the data."""
+        """Log the compute plan, the fingerprint of the data and what is new; end the run where a node says so."""
         for name, value in outputs.items():
+            if isinstance(value, Ending):
+                self._end(value)
             with self._tracking.guarded():
+                if name.endswith(".news") and mlflow.active_run():
+                    mlflow.set_tags(value.tags)
                 if name.endswith(".plan"):
                     _log_params(_leaves("plan", value.model_dump(mode="json", exclude={"reasons"})))
                 if name.endswith(".data_fingerprint") and mlflow.active_run():
@@ -124,10 +133,7 @@ class ProjectHooks:
     @hook_impl(trylast=True)
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Forget checkpoints that are no longer needed; say what was found and where everything lies."""
-        for name in pipeline.inputs():
-            dataset = catalog.get(name)
-            if isinstance(dataset, FolderDataset):
-                dataset.clear()
+        _clear_checkpoints(pipeline, catalog)
         places = self._places(pipeline, catalog)
         for name in sorted(pipeline.all_outputs()):
             if name.rpartition(".")[2] == "summary":
@@ -138,6 +144,16 @@ class ProjectHooks:
                 click.echo(f"  {name:<24} {place}")
         click.echo(f"\nsee it with: make viz (lineage, pictures), {self._tracking.browser} (runs, curves, models)")
         self._tracking.finish(next((node.name for node in pipeline.nodes if _registers(node)), None))
+
+    def _end(self, ending: Ending) -> None:
+        """End the run as if it had come to its end; raises EndsWell."""
+        _clear_checkpoints(self._pipeline, self._catalog)
+        with self._tracking.guarded():
+            if mlflow.active_run():
+                mlflow.set_tag("ended", ending.reason)
+                mlflow.end_run()
+        click.echo(ending.reason)
+        raise EndsWell(ending.reason)
 
     def _places(self, pipeline: Pipeline, catalog: DataCatalog) -> dict[str, str]:
         places = {}
@@ -152,6 +168,13 @@ class ProjectHooks:
 
 def _registers(node: Node) -> bool:
     return any(name.endswith(".registered_model") for name in node.outputs)
+
+
+def _clear_checkpoints(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    for name in pipeline.inputs():
+        dataset = catalog.get(name)
+        if isinstance(dataset, FolderDataset):
+            dataset.clear()
 
 
 def _leaves(prefix: str, fields: dict[str, Any]) -> dict[str, str]:

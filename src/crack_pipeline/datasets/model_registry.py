@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,13 +14,19 @@ from kedro.io import AbstractDataset, DatasetError
 from crack_pipeline.datasets.champions import Champions, OutdatedError
 from crack_pipeline.datasets.safetensors import SafetensorsDataset
 from crack_pipeline.evaluation.promotion import Decision, Rollback, evidence_numbers
-from crack_pipeline.models.registered import CHAMPION, Contenders, Registered, Standing, parse
+from crack_pipeline.models.registered import CHAMPION, Contenders, Newest, Registered, Standing, parse
 from crack_pipeline.models.weights import Weights
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS = "artifacts/weights.safetensors"
 """Where a version keeps its weights."""
 
+PHOTOGRAPHS = "retraining.photographs"
+"""Tag of a run: a hash of the photographs that there were when its training began."""
+
 _LONGEST = 2000
+_DECIDED = ("promoted", "kept", "rolled back")
 
 
 class ModelRegistry:
@@ -110,6 +118,24 @@ class ModelRegistry:
         there = {version for version in set(found.earlier) if champions.exists(version)}
         return found._replace(earlier=tuple(version for version in found.earlier if version in there))
 
+    def newest(self, model: str) -> Newest | None:
+        """Describe the newest version; None if there is none, DatasetError if the registry cannot be asked."""
+        from mlflow.exceptions import MlflowException
+
+        client = _client()
+        try:
+            found = client.search_model_versions(f"name='{model}'", 1, ["version_number DESC"])
+            if not found:
+                return None
+            version, run = found[0], found[0].run_id
+            photographs = client.get_run(run).data.tags.get(PHOTOGRAPHS) if run else None
+        except MlflowException as error:
+            raise DatasetError(f"the model registry cannot be asked: {error.message}") from error
+        number, standing = int(version.version), self._champions(model).standing()
+        was_champion = number in {standing.champion, *standing.earlier, *standing.rolled_back}
+        decided = version.tags.get("promotion.decision") in _DECIDED or was_champion
+        return Newest(number, decided, photographs)
+
     def decide(self, decision: Decision) -> None:
         """Tag a version with what was decided, and let it become the champion if it is to be promoted.
 
@@ -191,11 +217,12 @@ class ModelRegistry:
         return Champions(client, model, lock, alone=database is not None)
 
 
-class ModelRegistryDataset(AbstractDataset[Decision | Rollback, ModelRegistry]):
+class ModelRegistryDataset(AbstractDataset[Decision | Rollback | Iterable[Decision], ModelRegistry]):
     """Gives the registered models; what is saved is a decision about one, which is carried out.
 
     A promotion or a way back happens as a whole or not at all, and only if the champion still is the version that was
-    decided against: see :mod:`crack_pipeline.datasets.champions`.
+    decided against: see :mod:`crack_pipeline.datasets.champions`. Of several decisions, each made when it is asked
+    for, the first is carried out that no other process has outrun.
 
     Parameters
     ----------
@@ -213,27 +240,47 @@ class ModelRegistryDataset(AbstractDataset[Decision | Rollback, ModelRegistry]):
         """Give them; the registry is not asked before they are."""
         return ModelRegistry(self._locks)
 
-    def save(self, data: Decision | Rollback) -> None:
+    def save(self, data: Decision | Rollback | Iterable[Decision]) -> None:
         """Carry out a decision; DatasetError if somebody else was quicker, which leaves the champion as it is."""
         registry = self.load()
-        try:
-            if isinstance(data, Decision):
-                registry.decide(data)
-            else:
-                registry.go_back(data)
-        except DatasetError:
-            raise
-        except Exception as error:  # a registry behind a network raises anything
-            raise DatasetError(
-                f"the model registry failed while it was told about {data.model}: {_first_line(error)}. The champion "
-                "is whole, the one from before or the new one: run it again once that is mended"
-            ) from error
+        if isinstance(data, Decision | Rollback):
+            _carry_out(registry, data)
+        else:
+            _decide_in_turn(registry, data)
 
     def _exists(self) -> bool:
         return True
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._locks)}
+
+
+def _carry_out(registry: ModelRegistry, data: Decision | Rollback) -> None:
+    try:
+        if isinstance(data, Decision):
+            registry.decide(data)
+        else:
+            registry.go_back(data)
+    except DatasetError:
+        raise
+    except Exception as error:  # a registry behind a network raises anything
+        raise DatasetError(
+            f"the model registry failed while it was told about {data.model}: {_first_line(error)}. The champion "
+            "is whole, the one from before or the new one: run it again once that is mended"
+        ) from error
+
+
+def _decide_in_turn(registry: ModelRegistry, decisions: Iterable[Decision]) -> None:
+    outrun: OutdatedError | None = None
+    for decision in decisions:
+        try:
+            _carry_out(registry, decision)
+            return
+        except OutdatedError as error:
+            logger.warning("%s", error)
+            outrun = error
+    if outrun is not None:
+        raise outrun
 
 
 def read(model: str, version: int) -> Weights:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,7 +47,7 @@ _OF_ENCODERS = ("segmentation-models-pytorch", "timm", "torchvision")
 _EXAMPLE_SIDE = 64
 
 
-class RegisteredModelDataset(AbstractDataset[Registration, NoReturn]):
+class RegisteredModelDataset(AbstractDataset[Registration, int]):
     """Logs a trained model to the active MLflow run and registers it as the next version of a model.
 
     A version is complete when it can be seen: it is made, with its tags, after everything else has been stored. Where
@@ -92,11 +92,25 @@ class RegisteredModelDataset(AbstractDataset[Registration, NoReturn]):
             sys.path[:] = path  # to which MLflow has added the copy of the code that it tries the model with
         logger.info("registered %s, version %s: models:/%s/%s", self._name, number, self._name, number)
 
-    def load(self) -> NoReturn:
-        """Refuse; raises DatasetError."""
-        raise DatasetError(
-            f"a registered model is loaded with mlflow.pyfunc.load_model('models:/{self._name}/<version>')"
-        )
+    def load(self) -> int:
+        """Give the number of the newest version, for what comes after its registration.
+
+        Raises
+        ------
+        DatasetError
+            If nothing is registered here. A model itself is loaded with ``mlflow.pyfunc.load_model``.
+        """
+        import mlflow
+
+        if not self._register:
+            raise DatasetError(f"{self._name} is not registered, since register_models is false: nothing can follow")
+        newest = mlflow.MlflowClient().search_model_versions(f"name='{self._name}'", 1, ["version_number DESC"])
+        if not newest:
+            raise DatasetError(
+                f"no version of {self._name} is registered; where there is one it is loaded with "
+                f"mlflow.pyfunc.load_model('models:/{self._name}/<version>')"
+            )
+        return int(newest[0].version)
 
     def _exists(self) -> bool:
         return False

@@ -93,3 +93,21 @@ class Standing(NamedTuple):
     champion: int | None
     earlier: tuple[int, ...]
     rolled_back: frozenset[int]
+
+
+class Newest(NamedTuple):
+    """The newest version of a registered model.
+
+    Attributes
+    ----------
+    version
+        Its number.
+    decided
+        Whether it was decided if it is used.
+    photographs
+        Hash of the photographs that there were when its training began; None if the training does not say so.
+    """
+
+    version: int
+    decided: bool
+    photographs: str | None

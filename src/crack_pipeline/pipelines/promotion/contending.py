@@ -173,7 +173,8 @@ def _answers(
     return score_new(weights, images, photographs, plan)
 
 
-def _check_form(name: str, weights: Weights, images: ImageStack | PhotographStack) -> None:
+def form_differs(weights: Weights, images: ImageStack | PhotographStack) -> str | None:
+    """Say how the form that a model takes differs from that of a stack; None if it does not."""
     image = Image.model_validate(weights.facts["image"])
     size: int | None = None
     channels: int = 1
@@ -181,11 +182,18 @@ def _check_form(name: str, weights: Weights, images: ImageStack | PhotographStac
         channels = images.channels
     else:
         size, channels = images.shape[1], images.shape[3] if len(images.shape) > 3 else 1
-    if (size, channels) != (image.size, CHANNELS[image.mode]):
-        raise ValueError(
-            f"{name} takes photographs of size {image.size} in {image.mode}, and those that there are were prepared "
-            f"with size {size} in {channels} channel{'s' if channels > 1 else ''}: ingest them as it takes them"
-        )
+    if (size, channels) == (image.size, CHANNELS[image.mode]):
+        return None
+    return (
+        f"takes photographs of size {image.size} in {image.mode}, and those that there are were prepared "
+        f"with size {size} in {channels} channel{'s' if channels > 1 else ''}"
+    )
+
+
+def _check_form(name: str, weights: Weights, images: ImageStack | PhotographStack) -> None:
+    differs = form_differs(weights, images)
+    if differs:
+        raise ValueError(f"{name} {differs}: ingest them as it takes them")
 
 
 def _check_forms_agree(contenders: Contenders) -> None:

@@ -19,15 +19,21 @@ from crack_pipeline.pipelines.promotion.parameters import MODELS
 from crack_pipeline.pipelines.steps import resolve_plan
 
 PROMOTION = "params:promotion"
-_READ = [f"{model}_{what}" for model in MODELS for what in ("images", "manifest", "partition")]
+READ = [f"{model}_{what}" for model in MODELS for what in ("images", "manifest", "partition")]
 
 
-def create_pipeline(**_: Any) -> Pipeline:
-    """Take a registered model and photographs that it has not learned from; give a decision, and carry it out."""
+def create_pipeline(promotion: str = PROMOTION, **_: Any) -> Pipeline:
+    """Take a registered model and photographs that it has not learned from; give a decision, and carry it out.
+
+    Parameters
+    ----------
+    promotion
+        Dataset that says which model is looked at, and what is asked of it.
+    """
     nodes = [
         Node(resolve_plan, "params:compute", "plan", name="resolve_plan"),
-        Node(load_contenders, ["registry", PROMOTION], "contenders", name="load_contenders"),
-        Node(read_external, [PROMOTION, *_READ], "external", name="read_external"),
+        Node(load_contenders, ["registry", promotion], "contenders", name="load_contenders"),
+        Node(read_external, [promotion, *READ], "external", name="read_external"),
         Node(check_unseen, ["contenders", "external"], "photographs", name="check_unseen"),
         Node(
             answer,
@@ -37,14 +43,15 @@ def create_pipeline(**_: Any) -> Pipeline:
         ),
         Node(
             decide,
-            ["contenders", "external", "photographs", "challenger_answers", "champion_answers", PROMOTION],
+            ["contenders", "external", "photographs", "challenger_answers", "champion_answers", promotion],
             "decision",
             name="decide",
         ),
         Node(report, "decision", ["comparison", "figure", "summary", "tracked_metrics"], name="report"),
         Node(record, ["decision", "comparison", "summary"], "recorded", name="record"),
     ]
-    return Pipeline(nodes, namespace="promotion", parameters={PROMOTION, "params:compute"})
+    inputs = {promotion} - {PROMOTION}
+    return Pipeline(nodes, namespace="promotion", inputs=inputs, parameters={promotion, "params:compute"} - inputs)
 
 
 def create_rollback_pipeline(**_: Any) -> Pipeline:

@@ -1,0 +1,200 @@
+"""Nodes that join looking, training and promotion: what is still to be done, and what is remembered."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crack_pipeline.endings import Ending
+from crack_pipeline.evaluation.drift import Drift
+from crack_pipeline.evaluation.promotion import Decision
+from crack_pipeline.pipelines.ingestion.listing import Source
+from crack_pipeline.pipelines.promotion.contending import Registry
+from crack_pipeline.pipelines.promotion.parameters import Model, Promotion
+from crack_pipeline.pipelines.promotion.repeating import decide_anew
+from crack_pipeline.pipelines.retraining.looking import KNOWN, LABEL, LOST, MASK, News, as_record
+from crack_pipeline.pipelines.retraining.parameters import Retraining
+from crack_pipeline.training.compute import Plan
+
+logger = logging.getLogger(__name__)
+
+
+def finish_earlier(
+    news: News,
+    registry: Registry,
+    promotion: Promotion,
+    retraining: Retraining,
+    plan: Plan,
+    known: pd.DataFrame,
+    *loaders: Callable[[], Any],
+    model: Model,
+) -> Iterable[Decision]:
+    """Decide about a version that a run has left undecided, if there is one and nothing else is to be done.
+
+    Parameters
+    ----------
+    news
+        What is new.
+    registry, promotion, plan, loaders
+        As for :func:`crack_pipeline.pipelines.promotion.repeating.decide_anew`.
+    retraining
+        How often to try.
+    known
+        The record, which has been written when this is called.
+    model
+        Name of the registered model.
+
+    Returns
+    -------
+    iterable of Decision
+        None where nothing is undecided. Each is made when it is asked for.
+    """
+    if not news.pending or news.newest is None:
+        return ()
+    logger.info("version %d of %s has been trained and not decided about: that comes first", news.newest.version, model)
+    aimed = aim(news.newest.version, promotion, model=model)
+    return decide_anew(registry, aimed, plan, *loaders, attempts=retraining.attempts)
+
+
+def go_on(news: News, finished: object, raw: Source, *, model: Model) -> Source | Ending:
+    """Hand the root on to the training, or end the run, since nothing is new.
+
+    Parameters
+    ----------
+    news
+        What is new.
+    finished
+        Stands for the decision about what an earlier run has left.
+    raw
+        The root.
+    model
+        Name of the registered model.
+    """
+    if news.train or news.newest is None:
+        return raw
+    version, photographs = news.newest.version, f"these {len(news.photographs):,} photographs"
+    lost = int((news.changes["change"] == LOST).sum())
+    gone = f" ({lost:,} more are gone)" if lost else ""
+    if news.pending:
+        return Ending(
+            f"{model}: version {version}, made with {photographs}{gone}, has been decided about; nothing else is new"
+        )
+    return Ending(f"{model}: nothing is new, version {version} was made with {photographs}{gone}; nothing is trained")
+
+
+def note_unusable(news: News, manifest: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Add to the record the new photographs that the ingestion could not use: they are not new a second time.
+
+    Returns
+    -------
+    DataFrame
+        The record.
+    """
+    unusable = news.photographs["photo_id"].isin(news.new - set(manifest["photo_id"]))
+    if not unusable.any() or news.newest is None:
+        return known
+    noted = as_record(news.photographs[unusable], news.newest.version)
+    return pd.concat([known, noted], ignore_index=True)[list(KNOWN)]
+
+
+def permit(
+    news: News, manifest: pd.DataFrame, noted: pd.DataFrame, drift: Drift, retraining: Retraining, checkpoints: Path
+) -> Path | Ending:
+    """Give the folder to train in, once nothing speaks against a training.
+
+    Parameters
+    ----------
+    news
+        What is new.
+    manifest
+        The photographs that can be used.
+    noted
+        The record, which has been written when this is called.
+    drift
+        Of the new photographs.
+    retraining
+        Whether a drift stops it.
+    checkpoints
+        The folder.
+
+    Returns
+    -------
+    Path or Ending
+        An ending where none of what is new can be used.
+
+    Raises
+    ------
+    ValueError
+        If the new photographs have drifted, and that is to stop the run.
+    """
+    usable = news.new & set(manifest["photo_id"])
+    if news.newest is not None and not usable and not news.changes["change"].isin((LABEL, MASK)).any():
+        return Ending(
+            f"nothing new that can be used: the quarantine table says why, for {len(news.new):,} new photographs; "
+            "nothing is trained"
+        )
+    if drift.verdict == "drifted":
+        drifted = ", ".join(shift.quantity for shift in drift.shifts if shift.verdict == "drifted")
+        said = f"the new photographs differ from the earlier ones in {drifted} ({drift.about})"
+        if retraining.drift.stops:
+            raise ValueError(
+                f"{said}, and retraining.drift.stops is true: nothing is trained. Look at the drift figure; go on with "
+                "--params retraining.drift.stops=false"
+            )
+        logger.warning("%s: the training goes on, look at the drift figure", said)
+    return checkpoints
+
+
+def aim(version: int, promotion: Promotion, *, model: Model) -> Promotion:
+    """Let a promotion look at one version of one model, and at nothing that others register meanwhile."""
+    return promotion.model_copy(update={"model": model, "version": version})
+
+
+def record_decision(
+    decision: Decision,
+    comparison: pd.DataFrame,
+    summary: str,
+    registry: Registry,
+    promotion: Promotion,
+    retraining: Retraining,
+    plan: Plan,
+    *loaders: Callable[[], Any],
+) -> Iterable[Decision]:
+    """Hand the decision to the registry, and new ones as long as other promotions are quicker.
+
+    Parameters
+    ----------
+    decision, comparison, summary
+        The first one, whose table, figure and summary have been written.
+    registry, promotion, plan, loaders
+        As for :func:`crack_pipeline.pipelines.promotion.repeating.decide_anew`.
+    retraining
+        How often to try in all.
+    """
+    anew = decide_anew(registry, promotion, plan, *loaders, attempts=retraining.attempts - 1)
+    return itertools.chain([decision], anew)
+
+
+def remember(news: News, registered: int, recorded: object) -> pd.DataFrame:
+    """Write down, after all else, what the version that was decided about was made with."""
+    return as_record(news.photographs, registered)
+
+
+def summarise(news: News, drift: Drift) -> str:
+    """Say in a few lines what was new, and whether it has drifted."""
+    lines = [news.said]
+    if not drift.about:
+        return "\n".join(lines)
+    lines.append(f"drift: {drift.verdict} ({drift.about})")
+    for shift in drift.shifts:
+        if shift.distance is not None:
+            lines.append(
+                f"  {shift.quantity:<11} {shift.verdict:<10} D = {shift.distance:.2f}, medians "
+                f"{shift.earlier:.4g} and {shift.new:.4g}"
+            )
+    return "\n".join(lines)
