@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,8 +121,13 @@ def _check(now: Left, before: Left) -> None:
     sys.path[:] = path  # to which MLflow has added the copy of the code that it serves
     assert before.external <= now.external, "an external photograph has got another role"
     for version in range(1, now.versions + 1):
-        learned = set(read(MODEL, version).facts["learned_from"])
+        learned = _learned_from(version)
         assert learned and not learned & now.external, f"version {version} has learned from external photographs"
+
+
+@cache
+def _learned_from(version: int) -> frozenset[str]:
+    return frozenset(read(MODEL, version).facts["learned_from"])
 
 
 def _is_decided(version: int) -> bool:

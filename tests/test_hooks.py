@@ -9,6 +9,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro_datasets.json import JSONDataset
 
 from crack_pipeline.datasets import FolderDataset
+from crack_pipeline.endings import Ending
 from crack_pipeline.hooks import ProjectHooks
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.parameters import VAE
@@ -148,3 +149,22 @@ def test_lightning_logs_to_mlflow_where_a_node_trains(hooks, monkeypatch, tags, 
     monkeypatch.setattr(mlflow, "pytorch", SimpleNamespace(autolog=lambda **options: asked.append(options)))
     hooks.before_node_run(Node(lambda x: x, "x", "y", name="node", tags=tags), {})
     assert [options["log_models"] for options in asked] == [False] * told
+
+
+def test_a_node_that_says_so_ends_the_run_well(hooks, tracking, capsys):
+    hooks.after_catalog_created(DataCatalog({}))
+    hooks.before_pipeline_run({}, Pipeline([]), DataCatalog({}))
+    with mlflow.start_run() as active:
+        with pytest.raises(SystemExit) as ended:
+            hooks.after_node_run(NODE, {"retraining_anomaly.root": Ending("nothing is new")})
+        assert mlflow.active_run() is None
+    assert (ended.value.code, ended.value.reason) == (0, "nothing is new")
+    assert not isinstance(ended.value, Exception)  # which a runner would report
+    assert capsys.readouterr().out == "nothing is new\n"
+    run = mlflow.get_run(active.info.run_id)
+    assert (run.info.status, run.data.tags["ended"]) == ("FINISHED", "nothing is new")
+
+
+def test_what_is_new_is_told_by_tags_of_the_run(hooks, run):
+    hooks.after_node_run(NODE, {"retraining_anomaly.news": SimpleNamespace(tags={"retraining.photographs": "abc"})})
+    assert run().data.tags["retraining.photographs"] == "abc"

@@ -65,6 +65,7 @@ class RegisteredModelDataset(AbstractDataset[Registration, int]):
 
     def __init__(self, *, name: str, register: bool = True, metadata: dict[str, Any] | None = None) -> None:
         self._name, self._register = name, register
+        self._saved: int | None = None
         self.metadata = metadata
 
     def save(self, data: Registration) -> None:
@@ -90,10 +91,11 @@ class RegisteredModelDataset(AbstractDataset[Registration, int]):
             ) from error
         finally:
             sys.path[:] = path  # to which MLflow has added the copy of the code that it tries the model with
+        self._saved = int(number)
         logger.info("registered %s, version %s: models:/%s/%s", self._name, number, self._name, number)
 
     def load(self) -> int:
-        """Give the number of the newest version, for what comes after its registration.
+        """Give the number of the version that was registered here, or of the newest one.
 
         Raises
         ------
@@ -102,6 +104,8 @@ class RegisteredModelDataset(AbstractDataset[Registration, int]):
         """
         import mlflow
 
+        if self._saved is not None:
+            return self._saved
         if not self._register:
             raise DatasetError(f"{self._name} is not registered, since register_models is false: nothing can follow")
         newest = mlflow.MlflowClient().search_model_versions(f"name='{self._name}'", 1, ["version_number DESC"])

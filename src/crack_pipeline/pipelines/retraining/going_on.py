@@ -15,7 +15,7 @@ from crack_pipeline.evaluation.drift import Drift
 from crack_pipeline.evaluation.promotion import Decision
 from crack_pipeline.pipelines.ingestion.listing import Source
 from crack_pipeline.pipelines.promotion.contending import Registry
-from crack_pipeline.pipelines.promotion.parameters import Model, Promotion
+from crack_pipeline.pipelines.promotion.parameters import MODELS, Model, Promotion
 from crack_pipeline.pipelines.promotion.repeating import decide_anew
 from crack_pipeline.pipelines.retraining.looking import KNOWN, LABEL, LOST, MASK, News, as_record
 from crack_pipeline.pipelines.retraining.parameters import Retraining
@@ -31,7 +31,10 @@ def finish_earlier(
     retraining: Retraining,
     plan: Plan,
     known: pd.DataFrame,
-    *loaders: Callable[[], Any],
+    images_before: Callable[[], Any],
+    manifest_before: pd.DataFrame | None,
+    partition_before: pd.DataFrame | None,
+    *,
     model: Model,
 ) -> Iterable[Decision]:
     """Decide about a version that a run has left undecided, if there is one and nothing else is to be done.
@@ -40,12 +43,14 @@ def finish_earlier(
     ----------
     news
         What is new.
-    registry, promotion, plan, loaders
+    registry, promotion, plan
         As for :func:`crack_pipeline.pipelines.promotion.repeating.decide_anew`.
     retraining
         How often to try.
     known
         The record, which has been written when this is called.
+    images_before, manifest_before, partition_before
+        The photographs as they have been ingested last: how to load the stack, and the tables.
     model
         Name of the registered model.
 
@@ -58,7 +63,9 @@ def finish_earlier(
         return ()
     logger.info("version %d of %s has been trained and not decided about: that comes first", news.newest.version, model)
     aimed = aim(news.newest.version, promotion, model=model)
-    return decide_anew(registry, aimed, plan, *loaders, attempts=retraining.attempts)
+    loaders = (images_before, lambda: manifest_before, lambda: partition_before)
+    # As many as there are models, of which only those of this one are called
+    return decide_anew(registry, aimed, plan, *loaders * len(MODELS), attempts=retraining.attempts)
 
 
 def go_on(news: News, finished: object, raw: Source, *, model: Model) -> Source | Ending:

@@ -225,7 +225,8 @@ def read_root(
     readable = table["photo_id"] != _UNREADABLE
     if not readable.all():
         logger.warning("%s photographs cannot be read", f"{int((~readable).sum()):,}")
-    return table.loc[readable, list(KNOWN[:-1])].reset_index(drop=True)
+    texts = dict.fromkeys(("photo_id", "path", "label", "mask_path", "mask_id"), "str")
+    return table.loc[readable, list(KNOWN[:-1])].astype(texts).reset_index(drop=True)
 
 
 def fingerprint_of(photographs: pd.DataFrame) -> str:

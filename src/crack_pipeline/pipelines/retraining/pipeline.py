@@ -73,7 +73,8 @@ def _looked(model: Model, own: str) -> Pipeline:
         f"params:{model}.image",
         RETRAINING,
     ]
-    left = ["news", "registry", PROMOTION, RETRAINING, "plan", "known_before", *_LOADERS]
+    before = ["images_before", "manifest_before", "partition_before"]
+    left = ["news", "registry", PROMOTION, RETRAINING, "plan", "known_before", *before]
     return _placed(
         own,
         own,
