@@ -21,6 +21,7 @@ WEAK = ("weak_segmentation", "weak_segmentation_predict", "weak_segmentation_eva
 SYNTHESIS = ("synthesis", "synthesis_simulated", "synthesis_gain")
 STRUCTURES = ("inspection", "inpainting")
 LIFECYCLE = ("promotion", "rollback")
+RETRAINING = ("retraining", "retraining_segmentation", "retraining_label_free", "retraining_weak_segmentation")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ATTEMPTS = 3
 FLAGS = (
@@ -112,6 +113,7 @@ def test_every_stored_dataset_has_a_layer_and_layers_are_drawn(graph):
         *WEAK,
         *SYNTHESIS,
         *STRUCTURES,
+        *RETRAINING,
     ],
 )
 def test_layers_of_the_other_pipelines_have_no_cycle(build, pipeline):
