@@ -11,6 +11,7 @@ from crack_pipeline.pipelines import (
     label_free,
     label_noise,
     promotion,
+    retraining,
     sample,
     segmentation,
     segmentation_tuning,
@@ -51,4 +52,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "promotion": promotion.create_pipeline(),
         "rollback": promotion.create_rollback_pipeline(),
         **{f"{model}_export": export.create_pipeline(model) for model in MODELS},
+        **retraining.create_pipelines(),
     }
