@@ -153,7 +153,7 @@ def test_lightning_logs_to_mlflow_where_a_node_trains(hooks, monkeypatch, tags, 
 
 def test_a_node_that_says_so_ends_the_run_well(hooks, tracking, capsys):
     hooks.after_catalog_created(DataCatalog({}))
-    hooks.before_pipeline_run({}, Pipeline([]), DataCatalog({}))
+    hooks.before_pipeline_run(Pipeline([]), DataCatalog({}))
     with mlflow.start_run() as active:
         with pytest.raises(SystemExit) as ended:
             hooks.after_node_run(NODE, {"retraining_anomaly.root": Ending("nothing is new")})

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from crack_pipeline.evaluation.drift import Drift, drift_table, measure_drift
 from crack_pipeline.evaluation.drift_figure import drift_figure
-from crack_pipeline.evaluation.segmentation_counts import level_counts, likeliest
+from crack_pipeline.evaluation.probability_levels import level_counts, likeliest
 from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.imaging.quality import brightness, sharpness
 from crack_pipeline.imaging.stack import ImageStack
