@@ -1,6 +1,7 @@
 """Kedro datasets: the only code that touches files."""
 
 from crack_pipeline.datasets.announced import AnnouncedCSVDataset
+from crack_pipeline.datasets.block_folder import BlockFolderDataset
 from crack_pipeline.datasets.chosen_model import ChosenModelDataset
 from crack_pipeline.datasets.embeddings import EmbeddingsDataset
 from crack_pipeline.datasets.figure_folder import FigureFolderDataset
@@ -26,6 +27,7 @@ from crack_pipeline.datasets.trial_runs import TrialRunsDataset
 
 __all__ = [
     "AnnouncedCSVDataset",
+    "BlockFolderDataset",
     "ChosenModelDataset",
     "EmbeddingsDataset",
     "FigureFolderDataset",

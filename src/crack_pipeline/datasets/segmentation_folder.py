@@ -19,12 +19,19 @@ from crack_pipeline.datasets.places import SharedFolder
 from crack_pipeline.datasets.safe_names import PART, SafeNames
 from crack_pipeline.datasets.swapping import beside, finish_swap, swap
 from crack_pipeline.imaging.camera import check_quality, encode_jpeg, encode_png
-from crack_pipeline.imaging.segmented import Segmentation, SegmentedPhotograph, shrink_to
+from crack_pipeline.imaging.records import Record
+from crack_pipeline.imaging.segmented import OVERLAY_QUALITY, Segmentation, SegmentedPhotograph, shrink_to
 
 logger = logging.getLogger(__name__)
 
 PHOTOGRAPHS, REJECTED = "photographs.jsonl", "rejected.jsonl"
 MASKS, OVERLAYS, PROBABILITIES = "masks", "overlays", "probabilities"
+
+_PLACES = {
+    "mask": f"{MASKS}/{{name}}.png",
+    "overlay": f"{OVERLAYS}/{{name}}.jpg",
+    "probability": f"{PROBABILITIES}/{{name}}.png",
+}
 
 Contents = dict[str, tuple[str, bytes]]
 """Name and bytes of a file, by what it is."""
@@ -76,9 +83,9 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
         The folder: a path, or the URL of one in an object store, which is written on this machine's disk and shared
         when it is complete; see `SharedFolder`. One that holds other files is never replaced.
     overlay_side
-        Most px along the longer side of an overlay.
+        Most px along the longer side of an overlay that is not encoded yet.
     jpeg_quality
-        Of the overlays, 1 to 100.
+        Of such overlays, 1 to 100.
     metadata
         For other tools; ignored here.
     """
@@ -92,7 +99,7 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
         *,
         filepath: str,
         overlay_side: int = 2048,
-        jpeg_quality: int = 88,
+        jpeg_quality: int = OVERLAY_QUALITY,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         if not 1 <= overlay_side <= 65_500:
@@ -185,15 +192,17 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
 
     def _contents(self, photograph: Any, name: str) -> Contents:
         """Give the files of one photograph; DatasetError if it is none of this kind."""
-        found: SegmentedPhotograph = photograph
+        files = photograph.files if isinstance(photograph, Record) else self._encoded(photograph)
+        return {kind: (_PLACES[kind].format(name=name), content) for kind, content in files.items()}
+
+    def _encoded(self, found: SegmentedPhotograph) -> dict[str, bytes]:
         _check(found)
-        contents: Contents = {"mask": (f"{MASKS}/{name}.png", encode_png(found.mask == 1))}
+        files = {"mask": encode_png(found.mask == 1)}
         if found.probability is not None:
-            contents["probability"] = (f"{PROBABILITIES}/{name}.png", encode_png(found.probability))
+            files["probability"] = encode_png(found.probability)
         if found.overlay is not None:
-            overlay = encode_jpeg(shrink_to(found.overlay, self._overlay_side), self._jpeg_quality)
-            contents["overlay"] = (f"{OVERLAYS}/{name}.jpg", overlay)
-        return contents
+            files["overlay"] = encode_jpeg(shrink_to(found.overlay, self._overlay_side), self._jpeg_quality)
+        return files
 
     def _exists(self) -> bool:
         here = any((folder / PHOTOGRAPHS).is_file() for folder in (self._folder, beside(self._folder)))

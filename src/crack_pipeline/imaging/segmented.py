@@ -11,8 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crack_pipeline.imaging.records import Record
+
 COLOUR = (255, 40, 40)
 """Red, green and blue of cracks in an overlay."""
+
+OVERLAY_QUALITY = 88
+"""Of overlays as JPEG files."""
 
 _OPACITY = 0.65
 
@@ -49,7 +54,8 @@ class SegmentedChunk:
     Attributes
     ----------
     photographs
-        In their order; each path comes once in all chunks.
+        In their order; each path comes once in all chunks. The files of a record are ``mask``, ``overlay`` and
+        ``probability``, already encoded as they are written.
     rejected
         (path, kind, reason) of each photograph that could not be segmented.
     number
@@ -58,7 +64,7 @@ class SegmentedChunk:
         Whether the segmentation is complete with it.
     """
 
-    photographs: Sequence[SegmentedPhotograph]
+    photographs: Sequence[SegmentedPhotograph | Record]
     rejected: Sequence[tuple[str, str, str]]
     number: int
     last: bool

@@ -12,7 +12,7 @@ from typing import Literal
 
 import psutil
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Accelerator = Literal["cpu", "cuda", "mps"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -42,6 +42,27 @@ class Compute(BaseModel):
         "auto", description="processes that read images for training; auto: 0 on a CPU, up to 4 beside a GPU"
     )
     compile: Literal["auto"] | bool = Field("auto", description="torch.compile; auto: only on CUDA")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="who does the work: this process, or the workers of a Ray cluster"
+    )
+    address: str | None = Field(
+        None,
+        min_length=1,
+        description="of the Ray cluster, such as 10.0.0.1:6379; null: RAY_ADDRESS, or the cluster that this machine is "
+        "part of, or a new one on this machine",
+    )
+    cores: Literal["auto"] | PositiveFloat = Field("auto", description="of a worker on Ray; auto: 1")
+    gpus: Literal["auto"] | NonNegativeFloat = Field(
+        "auto", description="share of a GPU of a worker on Ray; auto: 1 where the cluster has GPUs, otherwise 0"
+    )
+    block: Literal["auto"] | PositiveInt = Field(
+        "auto",
+        description="photographs, about, that a worker is handed at a time, and that are done anew at most after a "
+        "kill; auto: a number for each kind of work",
+    )
+    patience: PositiveFloat = Field(
+        30.0, description="seconds that a Ray cluster has to answer before a run is given up that has not begun"
+    )
 
 
 class Plan(BaseModel):
@@ -57,6 +78,12 @@ class Plan(BaseModel):
     workers: int = Field(ge=0)
     compile: bool
     reasons: dict[str, str] = Field(description="one sentence per choice")
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    cores: float = Field(1.0, gt=0, description="of a worker on Ray")
+    gpus: float = Field(0.0, ge=0, description="share of a GPU of a worker on Ray")
+    block: int | None = Field(None, ge=1, description="photographs at a time; null: a number for each kind of work")
+    patience: float = Field(30.0, gt=0, description="seconds that a Ray cluster has to answer")
 
     @property
     def device(self) -> torch.device:
@@ -82,7 +109,10 @@ def resolve(compute: Compute) -> Plan:
     devices = _number(compute.devices, 1, "devices", "training uses one device", reasons)
     precision = _precision(compute.precision, accelerator, reasons)
 
+    gpus = (1.0 if accelerator == "cuda" else 0.0) if compute.gpus == "auto" else compute.gpus
     free = _free_memory(accelerator)
+    if accelerator == "cuda" and compute.engine == "ray" and 0 < gpus < 1:
+        free = int(free * gpus)  # others share the device
     fitting = max(1, int(free * _MEMORY_SHARE) // _BYTES_PER_IMAGE)
     batch = min(_LARGEST_BATCH[accelerator], 2 ** (fitting.bit_length() - 1))
     batch_why = f"{free / 2**30:.1f} GiB are free, {_LARGEST_BATCH[accelerator]} at most pay on {accelerator}"
@@ -104,6 +134,12 @@ def resolve(compute: Compute) -> Plan:
         workers=_number(compute.workers, workers, "workers", workers_why, reasons),
         compile=compiled,
         reasons=reasons,
+        engine=compute.engine,
+        address=compute.address,
+        cores=1.0 if compute.cores == "auto" else compute.cores,
+        gpus=gpus if compute.engine == "ray" else 0.0,
+        block=None if compute.block == "auto" else compute.block,
+        patience=compute.patience,
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from crack_pipeline.datasets import ImageStackDataset
 from crack_pipeline.evaluation.segmentation_counts import LEVELS
-from crack_pipeline.imaging.camera import encode_png
+from crack_pipeline.imaging.camera import decode, encode_png
 from crack_pipeline.imaging.segmented import Segmentation
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.listing import REJECTED
@@ -182,9 +182,10 @@ def test_a_prediction_is_that_of_the_evaluation_and_goes_on_after_a_broken_file(
     counts = evaluating.count_new(segmenter, images, manifest, TILES, plan).set_index("path")
     for path, one in found.items():
         levels = counts.loc[path, "background_levels"] + counts.loc[path, "crack_levels"]
-        assert (np.bincount(one.probability.ravel(), minlength=LEVELS) == levels).all()
-        assert one.facts["crack_pixels"] == one.mask.sum()
-        assert one.overlay is None
+        assert set(one.files) == {"mask", "probability"}
+        mask, probability = (decode(one.files[name], colour=False) for name in ("mask", "probability"))
+        assert (np.bincount(probability.ravel(), minlength=LEVELS) == levels).all()
+        assert one.facts["crack_pixels"] == (mask == 255).sum()
 
 
 def test_a_folder_without_photographs_gives_one_empty_chunk(segmenter, plan):

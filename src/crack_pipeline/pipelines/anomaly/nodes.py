@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
+from crack_pipeline.engines.blocks import Store
 from crack_pipeline.evaluation import thresholds as threshold_rules
 from crack_pipeline.evaluation.metrics import detection_metrics
-from crack_pipeline.evaluation.scores import BASELINE, MeanSquaredError, Score, contrast, score_named
+from crack_pipeline.evaluation.scores import BASELINE, MeanSquaredError, Score, score_named
 from crack_pipeline.imaging.stack import ImageStack
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.parameters import Report, Scoring, Threshold
-from crack_pipeline.pipelines.anomaly.training import build_network, detector_of
+from crack_pipeline.pipelines.anomaly.scoring import ImageScoring, score_images
+from crack_pipeline.pipelines.anomaly.training import detector_of
 from crack_pipeline.pipelines.ingestion.parameters import Image
-from crack_pipeline.pipelines.steps import fingerprint, rows_of, select
-from crack_pipeline.training.answers import answers
+from crack_pipeline.pipelines.steps import fingerprint, select
 from crack_pipeline.training.compute import Plan
 
 logger = logging.getLogger(__name__)
@@ -28,7 +27,6 @@ logger = logging.getLogger(__name__)
 PUBLISHED = MeanSquaredError().name
 SETS = {"internal": "test", "external": "external"}
 """Name of each set in metrics and tables, and the role of its images."""
-_SECONDS_BETWEEN_LINES = 10.0
 
 
 def fingerprint_data(manifest: pd.DataFrame, partition: pd.DataFrame, image: Image) -> dict[str, Any]:
@@ -212,9 +210,24 @@ def read_preparation(detector: Weights) -> Image:
     return Image.model_validate(detector.facts["image"])
 
 
-def score_new(detector: Weights, images: ImageStack, manifest: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """Score every image of a manifest with a trained detector; the table is that of :func:`score_validation`."""
-    return _score(detector, images, manifest.assign(role="new"), _in_use(score_named(detector.facts["score"])), plan)
+def score_new(
+    detector: Weights, images: ImageStack, manifest: pd.DataFrame, plan: Plan, blocks: Store | None = None
+) -> pd.DataFrame:
+    """Score every image of a manifest with a trained detector; the table is that of :func:`score_validation`.
+
+    Parameters
+    ----------
+    detector
+        As packed.
+    images, manifest
+        The images.
+    plan
+        Compute plan, which says whose work this is.
+    blocks
+        Keeps scores, so that a run that is started again goes on; None: nowhere.
+    """
+    scores = _in_use(score_named(detector.facts["score"]))
+    return _score(detector, images, manifest.assign(role="new"), scores, plan, blocks)
 
 
 def measure_evaluation(new_scores: pd.DataFrame, detector: Weights, report: Report) -> dict[str, Any]:
@@ -259,24 +272,16 @@ def reported(known: Container[str], *names: str) -> list[str]:
 
 
 def _score(
-    weights: Weights, images: ImageStack, table: pd.DataFrame, scores: Mapping[str, Score], plan: Plan
+    weights: Weights,
+    images: ImageStack,
+    table: pd.DataFrame,
+    scores: Mapping[str, Score],
+    plan: Plan,
+    blocks: Store | None = None,
 ) -> pd.DataFrame:
-    columns: dict[str, list[torch.Tensor]] = {name: [] for name in (*scores, BASELINE)}
-    done, started = 0, time.monotonic()
-    said = started
-    for seen, answer in answers(build_network(weights), images, rows_of(table), plan):
-        with torch.inference_mode():
-            for name, score in scores.items():
-                columns[name].append(score(seen, answer).cpu())
-            columns[BASELINE].append(contrast(seen).cpu())
-        done += len(seen)
-        now = time.monotonic()
-        if now - said > _SECONDS_BETWEEN_LINES:
-            said = now
-            logger.info("scored %s of %s images, %.0f/s", f"{done:,}", f"{len(table):,}", done / (now - started))
-    values = {name: torch.cat(parts).double().numpy() if parts else np.zeros(0) for name, parts in columns.items()}
+    values = score_images(ImageScoring(weights, images, dict(scores), plan), table, blocks)
     kept = table[["image_id", "path", "label", "role", "group"]].reset_index(drop=True)
-    return kept.assign(**values)
+    return pd.concat([kept, values], axis=1)
 
 
 def _measure(

@@ -180,7 +180,7 @@ def _read_and_score(name: str, *, labelled: bool) -> Pipeline:
     scoring = [
         Node(resolve_plan, COMPUTE, "plan", name="resolve_plan"),
         Node(read_preparation, "detector", "preparation", name="read_preparation"),
-        Node(score_new, ["detector", "images", "manifest", "plan"], "new_scores", name="score_new"),
+        Node(score_new, ["detector", "images", "manifest", "plan", "blocks"], "new_scores", name="score_new"),
     ]
     prepared = ingestion.create_pipeline(
         name, labelled=labelled, partitioned=False, grouped=labelled, image="preparation"

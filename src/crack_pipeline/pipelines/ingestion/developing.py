@@ -112,6 +112,14 @@ def open_photograph(source: Source, path: str, *, mode: Mode, reading: Reading) 
     return result
 
 
+def photo_id_of(source: Source, path: str) -> str | None:
+    """Hash a file as `open_photograph` does; None where it cannot be read, which that one explains."""
+    try:
+        return hashlib.blake2b(source.read(path), digest_size=16).hexdigest()
+    except Exception:  # an object store raises anything
+        return None
+
+
 def develop(
     data: bytes, mask: bytes | None, label: str | None, *, preset: Preset, image: Image, reading: Reading
 ) -> Developed:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from crack_pipeline.engines.blocks import Item
+from crack_pipeline.engines.photographs import each
 from crack_pipeline.imaging.decoding import Undecodable
 from crack_pipeline.imaging.inpainting import Inpainting, inpaint, widen
 from crack_pipeline.imaging.repaired import RepairedChunk, RepairedPhotograph, before_after
@@ -20,9 +22,6 @@ from crack_pipeline.pipelines.inpainting.parameters import Output
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
-logger = logging.getLogger(__name__)
-
-_SECONDS_BETWEEN_LINES = 10.0
 _NOTHING_SOUND = "nothing sound"
 
 
@@ -66,25 +65,29 @@ def repair_photographs(
     RepairedChunk
         One photograph at a time, also those without a crack; those that cannot be repaired are in its ``rejected``.
     """
+    items = list(photographs[["path", "label", "mask_path"]].itertuples(index=False, name=None))
     marker = marker_of(raw, models, dataset, presets, reading, tiles, plan)
-    rows = list(photographs[["path", "label", "mask_path"]].itertuples(index=False, name=None))
-    said = time.monotonic()
-    for number, (path, label, mask_path) in enumerate(rows):
-        found: list[RepairedPhotograph] = []
-        rejected: list[tuple[str, str, str]] = []
-        try:
-            found.append(_repair(path, marker.open(path, label, mask_path), fill, output))
-        except Undecodable as why:
-            rejected.append((path, why.kind, why.reason))
-        except MemoryError:
-            rejected.append((path, "memory", "it does not fit in memory: lower reading.max_pixels, or tiles.size"))
-        except Exception as error:  # one odd photograph must not cost the others
-            rejected.append((path, "error", f"{type(error).__name__}: {error}"))
-        now = time.monotonic()
-        if now - said > _SECONDS_BETWEEN_LINES or number + 1 == len(rows):
-            said = now
-            logger.info("repaired %s of %s photographs", f"{number + 1:,}", f"{len(rows):,}")
-        yield RepairedChunk(found, rejected, number, last=number + 1 == len(rows))
+    for number, outcome in enumerate(each(Repairing(marker, fill, output), items, plan, done="repaired")):
+        found = [] if outcome.found is None else [outcome.found]
+        rejected = [] if outcome.found is not None else [(outcome.path, outcome.kind, outcome.reason)]
+        yield RepairedChunk(found, rejected, number, last=number + 1 == len(items))
+
+
+@dataclass(frozen=True)
+class Repairing:
+    """The work of :func:`repair_photographs`."""
+
+    marker: Marker
+    fill: Inpainting
+    output: Output
+
+    def prepare(self) -> Callable[[Item], RepairedPhotograph]:
+        """Give what repairs one photograph."""
+        return self._repair
+
+    def _repair(self, item: Item) -> RepairedPhotograph:
+        path, label, mask_path = item
+        return _repair(path, self.marker.open(path, label, mask_path), self.fill, self.output)
 
 
 def marker_of(

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from crack_pipeline.engines.blocks import Item, Store
+from crack_pipeline.engines.photographs import each_kept, without_copies
 from crack_pipeline.evaluation.probability_levels import level_counts, level_of, likeliest
-from crack_pipeline.imaging.decoding import Undecodable
-from crack_pipeline.imaging.segmented import Segmentation, SegmentedChunk, SegmentedPhotograph, draw_overlay
+from crack_pipeline.imaging.camera import encode_jpeg, encode_png
+from crack_pipeline.imaging.records import Record
+from crack_pipeline.imaging.segmented import OVERLAY_QUALITY, Segmentation, SegmentedChunk, draw_overlay
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.ingestion.developing import open_photograph
+from crack_pipeline.pipelines.ingestion.developing import open_photograph, photo_id_of
 from crack_pipeline.pipelines.ingestion.listing import Source
 from crack_pipeline.pipelines.ingestion.parameters import Image, Reading
 from crack_pipeline.pipelines.segmentation.parameters import Output, Report
 from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.levels import levels
-from crack_pipeline.training.segmenting import Tiles
+from crack_pipeline.training.segmenting import Tiles, check_tiles
 
-logger = logging.getLogger(__name__)
-
-_SECONDS_BETWEEN_LINES = 10.0
+_FORMAT = 1
+"""Of the records: another number makes all of them anew."""
+_PHOTOGRAPHS_IN_A_BLOCK = 16
 
 
 def segment_photographs(
@@ -37,6 +38,7 @@ def segment_photographs(
     tiles: Tiles,
     output: Output,
     plan: Plan,
+    blocks: Store | None = None,
 ) -> Iterator[SegmentedChunk]:
     """Find the cracks in photographs of any size.
 
@@ -55,40 +57,89 @@ def segment_photographs(
     output
         What is written beside the masks.
     plan
-        Compute plan.
+        Compute plan, which says whose work this is.
+    blocks
+        Keeps what was found, so that a run that is started again goes on; None: nowhere.
 
     Yields
     ------
     SegmentedChunk
-        One photograph at a time; those that cannot be read are in its ``rejected``.
+        One photograph at a time; those of which nothing can be found are in its ``rejected``.
     """
-    network = rebuild(segmenter)
-    image = Image.model_validate(segmenter.facts["image"])
-    tiles = tiles_for(segmenter, tiles)
-    threshold = float(segmenter.facts["threshold"])
-    paths = photographs["path"].tolist()
-    progress = _Progress(len(paths))
-    seen: dict[str, str] = {}
-    for number, path in enumerate(paths):
-        found: list[SegmentedPhotograph] = []
-        rejected: list[tuple[str, str, str]] = []
-        try:
-            photo_id, pixels = open_photograph(raw, path, mode=image.mode, reading=reading)
-        except Undecodable as why:
-            rejected.append((path, why.kind, why.reason))
-        else:
-            if photo_id in seen:
-                rejected.append((path, "copy", f"same bytes as {seen[photo_id]}"))
-            else:
-                seen[photo_id] = path
-                level = levels(network, pixels, plan, tiles)
-                found.append(_segmented(path, photo_id, pixels, level, threshold, output))
-                progress.pixels += level.size
-            del pixels
-        progress.step()
-        yield SegmentedChunk(found, rejected, number, last=number + 1 == len(paths))
-    if not paths:
+    items = [(path,) for path in photographs["path"]]
+    work = Segmenting(raw, segmenter, reading, tiles, output, plan)
+    outcomes = without_copies(each_kept(work, items, plan, blocks, done="segmented", size=_PHOTOGRAPHS_IN_A_BLOCK))
+    for number, outcome in enumerate(outcomes):
+        found = [] if outcome.found is None else [outcome.found]
+        rejected = [] if outcome.found is not None else [(outcome.path, outcome.kind, outcome.reason)]
+        yield SegmentedChunk(found, rejected, number, last=number + 1 == len(items))
+    if not items:
         yield SegmentedChunk([], [], 0, last=True)
+
+
+@dataclass(frozen=True)
+class Segmenting:
+    """The work of :func:`segment_photographs`, with whose parameters it is described."""
+
+    raw: Source
+    segmenter: Weights
+    reading: Reading
+    tiles: Tiles
+    output: Output
+    plan: Plan
+
+    def prepare(self) -> Segmenter:
+        """Build the network; raises ValueError if the tiles do not suit it."""
+        return Segmenter(self)
+
+    def settings(self) -> dict[str, Any]:
+        """Give all that decides what is found, beside the photographs."""
+        return {
+            "segmenter": self.segmenter.fingerprint(),
+            "threshold": self.segmenter.facts["threshold"],
+            "image": self.segmenter.facts["image"],
+            "tiles": tiles_for(self.segmenter, self.tiles).model_dump(mode="json"),
+            "output": self.output.model_dump(mode="json"),
+            "precision": self.plan.precision,
+            "format": _FORMAT,
+        }
+
+
+class Segmenter:
+    """Finds the cracks in photographs; made once in each worker."""
+
+    def __init__(self, work: Segmenting) -> None:
+        self._work = work
+        self._network = rebuild(work.segmenter)
+        self._mode = Image.model_validate(work.segmenter.facts["image"]).mode
+        self._tiles = tiles_for(work.segmenter, work.tiles)
+        check_tiles(self._tiles, self._network)
+        self._least = level_of(float(work.segmenter.facts["threshold"]))
+
+    def key(self, item: Item) -> str | None:
+        """Hash the file of a photograph."""
+        return photo_id_of(self._work.raw, item[0])
+
+    def __call__(self, item: Item) -> Record:
+        """Find the cracks in a photograph; raises Undecodable."""
+        path, output = str(item[0]), self._work.output
+        photo_id, pixels = open_photograph(self._work.raw, path, mode=self._mode, reading=self._work.reading)
+        level = levels(self._network, pixels, self._work.plan, self._tiles)
+        mask = level >= self._least
+        height, width = mask.shape
+        files = {"mask": encode_png(mask)}
+        if output.probabilities:
+            files["probability"] = encode_png(level)
+        if output.overlays:
+            files["overlay"] = encode_jpeg(draw_overlay(pixels, mask.view(np.uint8)), OVERLAY_QUALITY)
+        facts = {
+            "image_id": photo_id,
+            "width": width,
+            "height": height,
+            "crack_pixels": int(mask.sum()),
+            "score": likeliest(level_counts(level)),
+        }
+        return Record(path, photo_id, facts, files)
 
 
 def list_predictions(segmentation: Segmentation, report: Report) -> pd.DataFrame:
@@ -140,49 +191,3 @@ def summarise_predictions(predictions_new: pd.DataFrame, quarantine: pd.DataFram
         top = top.assign(crack_share=[f"{share:.2%}" for share in top["crack_share"]])
         lines += ["", "the most cracked:", top.to_string(index=False, float_format=lambda value: f"{value:.3f}")]
     return "\n".join(lines)
-
-
-def _segmented(
-    path: str,
-    photo_id: str,
-    pixels: NDArray[np.uint8],
-    level: NDArray[np.uint8],
-    threshold: float,
-    output: Output,
-) -> SegmentedPhotograph:
-    mask = (level >= level_of(threshold)).view(np.uint8)
-    height, width = mask.shape
-    facts: Mapping[str, Any] = {
-        "image_id": photo_id,
-        "width": width,
-        "height": height,
-        "crack_pixels": int(mask.sum()),
-        "score": likeliest(level_counts(level)),
-    }
-    return SegmentedPhotograph(
-        path,
-        mask,
-        overlay=draw_overlay(pixels, mask) if output.overlays else None,
-        probability=level if output.probabilities else None,
-        facts=facts,
-    )
-
-
-class _Progress:
-    """Logs how far the prediction is."""
-
-    def __init__(self, total: int) -> None:
-        self.pixels, self._total, self._done = 0, total, 0
-        self._began = self._said = time.monotonic()
-
-    def step(self) -> None:
-        self._done += 1
-        now = time.monotonic()
-        if now - self._said > _SECONDS_BETWEEN_LINES or self._done == self._total:
-            self._said = now
-            logger.info(
-                "segmented %s of %s photographs, %.2f megapixels/s",
-                f"{self._done:,}",
-                f"{self._total:,}",
-                self.pixels / 1e6 / max(now - self._began, 1e-3),
-            )

@@ -1,0 +1,308 @@
+"""The one loop over photographs: it counts them, says how far it is, and lets no odd one cost the others."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import pyarrow as pa
+
+from crack_pipeline.engines.blocks import Block, Blocks, Item, Store, in_order, tables
+from crack_pipeline.engines.engine import engine_of
+from crack_pipeline.imaging.decoding import Undecodable
+from crack_pipeline.imaging.records import Record
+from crack_pipeline.training.compute import Plan
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+MEMORY, ERROR, COPY = "memory", "error", "copy"
+
+_SECONDS_BETWEEN_LINES = 10.0
+_SCHEMA = pa.schema(
+    {
+        "path": pa.string(),
+        "key": pa.string(),
+        "kind": pa.string(),
+        "reason": pa.string(),
+        "facts": pa.string(),
+        "files": pa.map_(pa.string(), pa.large_binary()),
+    }
+)
+
+
+class Outcome(NamedTuple, Generic[R]):
+    """What came of one photograph."""
+
+    path: str
+    found: R | None
+    """None where nothing can be found."""
+    kind: str = ""
+    """Why not: a short word to count by."""
+    reason: str = ""
+    """Why not: a sentence."""
+
+
+class Work(Protocol[R_co]):
+    """What is done with photographs; it can be pickled."""
+
+    def prepare(self) -> Callable[[Item], R_co]:
+        """Get ready, once in each worker: build networks, check that the parameters go together.
+
+        Returns
+        -------
+        callable
+            From an item, which begins with the path of a photograph, to what is found of it. Raises Undecodable where
+            nothing can be.
+        """
+
+
+class KeptWork(Protocol):
+    """What is done with photographs whose records are kept; it can be pickled."""
+
+    def prepare(self) -> Look:
+        """As :meth:`Work.prepare`."""
+
+    def settings(self) -> dict[str, Any]:
+        """Give all that decides what is found, beside the photographs: fingerprints of models, parameters."""
+
+
+class Look(Protocol):
+    """Looks at photographs."""
+
+    def __call__(self, item: Item) -> Record:
+        """Find out all about a photograph; raises Undecodable where nothing can be found."""
+
+    def key(self, item: Item) -> str | None:
+        """Give the key that its record would have, from the bytes of the file alone; None if it cannot be read."""
+
+
+def each(work: Work[R], items: Sequence[Item], plan: Plan, *, done: str, size: int = 1) -> Iterator[Outcome[R]]:
+    """Do some work with every photograph.
+
+    Parameters
+    ----------
+    work
+        What is done.
+    items
+        The photographs; each begins with a path, and no path comes twice.
+    plan
+        Says which engine.
+    done
+        What was done with a photograph afterwards, such as ``repaired``; for the log.
+    size
+        Photographs in a block, where the plan does not say how many.
+
+    Yields
+    ------
+    Outcome
+        Of each photograph, in their order.
+
+    Raises
+    ------
+    Exception
+        What :meth:`Work.prepare` raises.
+    RuntimeError
+        If a photograph comes twice or is left out, which an engine must not do.
+    """
+    blocks = Blocks(items, plan.block or size, {})
+    progress = Progress(len(items), done)
+    for number, outcomes in enumerate(in_order(engine_of(plan), _Looking(work, done), blocks)):
+        _check(blocks[number], outcomes)
+        progress.step(outcomes)
+        yield from outcomes
+
+
+def each_kept(
+    work: KeptWork, items: Sequence[Item], plan: Plan, store: Store | None, *, done: str, size: int
+) -> Iterator[Outcome[Record]]:
+    """Do some work with every photograph, and keep what is found, block by block.
+
+    A block that is there already is done again only for those of its photographs whose files have changed since, and
+    those of which nothing was found.
+
+    Parameters
+    ----------
+    work, items, plan, done, size
+        As for :func:`each`.
+    store
+        Where blocks are kept; None: nowhere.
+
+    Yields
+    ------
+    Outcome
+        Of each photograph, in their order.
+
+    Raises
+    ------
+    Exception
+        As :func:`each` does.
+    """
+    blocks = Blocks(items, plan.block or size, {"format": 1, "work": type(work).__name__, **work.settings()})
+    progress = Progress(len(items), done)
+    job = _Keeping(work, done, store)
+    for number, table in enumerate(tables(engine_of(plan), job, blocks, store, again=True)):
+        outcomes = _outcomes(table)
+        _check(blocks[number], outcomes)
+        progress.step(outcomes)
+        yield from outcomes
+
+
+def without_copies(outcomes: Iterable[Outcome[Record]]) -> Iterator[Outcome[Record]]:
+    """Reject photographs with the bytes of an earlier one, by the fact ``image_id`` of their records."""
+    seen: dict[str, str] = {}
+    for outcome in outcomes:
+        image_id = None if outcome.found is None else outcome.found.facts["image_id"]
+        if image_id in seen:
+            yield Outcome(outcome.path, None, COPY, f"same bytes as {seen[image_id]}")
+            continue
+        if image_id is not None:
+            seen[image_id] = outcome.path
+        yield outcome
+
+
+class Progress:
+    """Logs how far some work with photographs is, every few seconds.
+
+    Parameters
+    ----------
+    total
+        Photographs in all.
+    done
+        What was done with one, such as ``segmented``.
+    of
+        What they are all of; empty where that is clear.
+    """
+
+    def __init__(self, total: int, done: str, of: str = "") -> None:
+        self._total, self._what, self._of = total, done, of
+        self._done = self._failed = 0
+        self._began = self._said = time.monotonic()
+
+    def step(self, outcomes: Sequence[Outcome[Any]]) -> None:
+        """Count some, and say so from time to time, and at the end."""
+        self._done += len(outcomes)
+        self._failed += sum(outcome.found is None for outcome in outcomes)
+        now = time.monotonic()
+        if now - self._said <= _SECONDS_BETWEEN_LINES and (self._of or self._done != self._total):
+            return
+        self._said = now
+        seconds = max(now - self._began, 1e-3)
+        logger.info(
+            "%s %s of %s photographs%s%s, %.3g/s; about %s s left",
+            self._what,
+            f"{self._done:,}",
+            f"{self._total:,}",
+            self._of,
+            f" ({self._failed:,} left out)" if self._failed else "",
+            self._done / seconds,
+            f"{seconds / self._done * (self._total - self._done):,.0f}",
+        )
+
+
+class _Looking(Generic[R]):
+    """The job of `each`: from a block to the outcomes of its photographs."""
+
+    def __init__(self, work: Work[R], done: str) -> None:
+        self._work, self._done = work, done
+
+    def begin(self) -> Callable[[Block], list[Outcome[R]]]:
+        look = self._work.prepare()
+
+        def look_at(block: Block) -> list[Outcome[R]]:
+            return _look_at(look, block.items, self._done)
+
+        return look_at
+
+
+class _Keeping:
+    """The job of `each_kept`: from a block to a table of records."""
+
+    def __init__(self, work: KeptWork, done: str, store: Store | None) -> None:
+        self._work, self._done, self._store = work, done, store
+
+    def begin(self) -> Callable[[Block], Any]:
+        look = self._work.prepare()
+
+        def look_at(block: Block) -> Any:
+            earlier = self._earlier(block.name)
+
+            def once(item: Item) -> Record:
+                record = earlier.get(item[0])
+                return record if record is not None and record.key == look.key(item) else look(item)
+
+            return _table(_look_at(once, block.items, self._done))
+
+        return look_at
+
+    def _earlier(self, name: str) -> dict[str, Record]:
+        if self._store is None:
+            return {}
+        try:
+            outcomes = _outcomes(self._store.read(name))
+        except (OSError, ValueError, KeyError):  # it is not there, or damaged
+            return {}
+        return {outcome.path: outcome.found for outcome in outcomes if outcome.found is not None}
+
+
+def _look_at(look: Callable[[Item], R], items: Sequence[Item], done: str) -> list[Outcome[R]]:
+    outcomes: list[Outcome[R]] = []
+    progress = Progress(len(items), done, " of a block")
+    for item in items:
+        outcomes.append(_attempt(look, item))
+        progress.step(outcomes[-1:])
+    return outcomes
+
+
+def _attempt(look: Callable[[Item], R], item: Item) -> Outcome[R]:
+    path = str(item[0])
+    try:
+        return Outcome(path, look(item))
+    except Undecodable as why:
+        kind, reason = why.kind, why.reason
+    except MemoryError:
+        kind, reason = MEMORY, "it does not fit in memory: lower reading.max_pixels, or tiles.size"
+    except Exception as error:  # one odd photograph must not cost the others
+        logger.debug("%s", path, exc_info=True)
+        name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        kind, reason = ERROR, f"{name}{error}"
+    logger.debug("%s is left out: %s", path, reason)
+    return Outcome(path, None, kind, reason)
+
+
+def _check(block: Block, outcomes: Sequence[Outcome[Any]]) -> None:
+    """Refuse what is not of the photographs of a block, each once and in their order; raises RuntimeError."""
+    wanted, got = [item[0] for item in block.items], [outcome.path for outcome in outcomes]
+    if wanted != got:
+        missing = sorted(set(wanted) - set(got))
+        what = f"{missing[0]} is missing" if missing else "one came twice, or in another order"
+        raise RuntimeError(f"what was found of {len(wanted):,} photographs is not of these: {what}")
+
+
+def _table(outcomes: Sequence[Outcome[Record]]) -> Any:
+    rows = [
+        {"path": path, "kind": kind, "reason": reason}
+        if found is None
+        else {
+            "path": path,
+            "key": found.key,
+            "facts": json.dumps(dict(found.facts)),
+            "files": list(found.files.items()),
+        }
+        for path, found, kind, reason in outcomes
+    ]
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+def _outcomes(table: Any) -> list[Outcome[Record]]:
+    return [
+        Outcome(row["path"], None, row["kind"], row["reason"])
+        if row["key"] is None
+        else Outcome(row["path"], Record(row["path"], row["key"], json.loads(row["facts"]), dict(row["files"])))
+        for row in table.to_pylist()
+    ]

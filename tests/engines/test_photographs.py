@@ -1,0 +1,136 @@
+import hashlib
+import logging
+
+import pyarrow as pa
+import pytest
+
+from crack_pipeline.datasets import BlockFolderDataset
+from crack_pipeline.engines import photographs
+from crack_pipeline.engines.photographs import each, each_kept, without_copies
+from crack_pipeline.imaging.decoding import Undecodable
+from crack_pipeline.imaging.records import Record
+from crack_pipeline.training.compute import Compute, resolve
+
+CONTENTS = {f"{number:02d}.jpg": bytes([number]) * 9 for number in range(20)}
+
+
+class Work:
+    """Finds out how long files are; counts what it looks at."""
+
+    def __init__(self, files, settings=None, broken=()):
+        self.files, self.broken, self.looked_at = files, dict(broken), []
+        self._settings = settings or {}
+
+    def settings(self):
+        return self._settings
+
+    def prepare(self):
+        return self
+
+    def key(self, item):
+        return hashlib.sha256(self.files[item[0]]).hexdigest() if item[0] in self.files else None
+
+    def __call__(self, item):
+        path = item[0]
+        if path in self.broken:
+            raise self.broken[path]
+        self.looked_at.append(path)
+        facts = {"image_id": self.key(item), "bytes": len(self.files[path])}
+        return Record(path, self.key(item), facts, {"copy": self.files[path]})
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return resolve(Compute(accelerator="cpu", precision="32-true", workers=0))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return BlockFolderDataset(filepath=str(tmp_path / "blocks")).load()
+
+
+def kept(work, plan, store, paths=None):
+    items = [(path,) for path in paths or sorted(work.files)]
+    return list(each_kept(work, items, plan, store, done="measured", size=4))
+
+
+def test_what_is_kept_is_what_was_found(plan, store):
+    fresh, stored = (kept(Work(CONTENTS), plan, place) for place in (None, store))
+    assert stored == fresh
+    assert [outcome.path for outcome in stored] == sorted(CONTENTS)
+    assert all(outcome.found.files == {"copy": CONTENTS[outcome.path]} for outcome in stored)
+
+
+def test_only_files_that_changed_and_those_that_failed_are_looked_at_again(plan, store):
+    first = Work(CONTENTS, broken={"03.jpg": OSError("no route to host")})
+    assert [one.path for one in kept(first, plan, store) if one.found is None] == ["03.jpg"]
+    again = Work(CONTENTS | {"11.jpg": b"other bytes"})
+    outcomes = kept(again, plan, store)
+    assert again.looked_at == ["03.jpg", "11.jpg"]
+    assert [one.found.facts["bytes"] for one in outcomes] == [11 if one.path == "11.jpg" else 9 for one in outcomes]
+
+
+def test_other_settings_make_everything_anew(plan, store):
+    kept(Work(CONTENTS), plan, store)
+    again = Work(CONTENTS, settings={"threshold": 0.2})
+    kept(again, plan, store)
+    assert again.looked_at == sorted(CONTENTS)
+
+
+def test_a_damaged_block_is_done_again(plan, store, tmp_path):
+    kept(Work(CONTENTS), plan, store)
+    damaged = sorted((tmp_path / "blocks").glob("*.parquet"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    again = Work(CONTENTS)
+    assert [one.path for one in kept(again, plan, store) if one.found] == sorted(CONTENTS)
+    assert 0 < len(again.looked_at) < len(CONTENTS)
+
+
+def test_no_odd_photograph_costs_the_others(plan):
+    broken = {
+        "02.jpg": Undecodable("too small", "1 × 1 px"),
+        "05.jpg": MemoryError(),
+        "07.jpg": KeyError("Orientation"),
+        "09.jpg": ValueError("nothing sound"),
+    }
+    outcomes = list(each(Work(CONTENTS, broken=broken), [(path,) for path in CONTENTS], plan, done="measured"))
+    assert [outcome.path for outcome in outcomes] == list(CONTENTS)
+    failed = {outcome.path: (outcome.kind, outcome.reason) for outcome in outcomes if outcome.found is None}
+    assert set(failed) == set(broken)
+    assert failed["02.jpg"] == ("too small", "1 × 1 px")
+    assert failed["05.jpg"][0] == "memory" and "lower reading.max_pixels" in failed["05.jpg"][1]
+    assert failed["07.jpg"] == ("error", "KeyError: 'Orientation'")
+    assert failed["09.jpg"] == ("error", "nothing sound")
+
+
+def test_copies_are_rejected_in_whichever_block_they_are(plan, store):
+    files = CONTENTS | {"19_again.jpg": CONTENTS["00.jpg"], "20.jpg": CONTENTS["13.jpg"]}
+    outcomes = list(without_copies(kept(Work(files), plan, store)))
+    assert {one.path: one.reason for one in outcomes if one.found is None} == {
+        "19_again.jpg": "same bytes as 00.jpg",
+        "20.jpg": "same bytes as 13.jpg",
+    }
+
+
+def test_a_table_of_other_photographs_is_refused(plan, store, monkeypatch):
+    monkeypatch.setattr(photographs, "_look_at", lambda look, items, done: [])
+    with pytest.raises(RuntimeError, match=r"00\.jpg is missing"):
+        kept(Work(CONTENTS), plan, store)
+
+
+def test_the_log_says_how_far_it_is(plan, caplog):
+    with caplog.at_level(logging.INFO, photographs.__name__):
+        list(each(Work(CONTENTS, broken={"02.jpg": MemoryError()}), [(path,) for path in CONTENTS], plan, done="seen"))
+    assert "seen 20 of 20 photographs (1 left out)" in caplog.text
+
+
+def test_no_photographs_give_nothing(plan, store):
+    assert list(each(Work({}), [], plan, done="seen")) == []
+    assert list(each_kept(Work({}), [], plan, store, done="seen", size=4)) == []
+
+
+def test_blocks_are_tables_that_anyone_can_read(plan, store, tmp_path):
+    kept(Work(CONTENTS), plan, store)
+    table = pa.concat_tables(store.read(name) for name in store.names())
+    assert sorted(table["path"].to_pylist()) == sorted(CONTENTS)
+    assert not [path for path in (tmp_path / "blocks").iterdir() if path.suffix != ".parquet"]
