@@ -8,8 +8,9 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro_datasets.json import JSONDataset
 
-from crack_pipeline.datasets import FolderDataset
+from crack_pipeline.datasets import BlockFolderDataset, FolderDataset, RawRootDataset
 from crack_pipeline.endings import Ending
+from crack_pipeline.engines import cluster
 from crack_pipeline.hooks import ProjectHooks
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.parameters import VAE
@@ -168,3 +169,22 @@ def test_a_node_that_says_so_ends_the_run_well(hooks, tracking, capsys):
 def test_what_is_new_is_told_by_tags_of_the_run(hooks, run):
     hooks.after_node_run(NODE, {"retraining_anomaly.news": SimpleNamespace(tags={"retraining.photographs": "abc"})})
     assert run().data.tags["retraining.photographs"] == "abc"
+
+
+@pytest.mark.parametrize(("engine", "looked"), [("local", False), ("ray", True)])
+def test_a_cluster_is_looked_at_before_anything_is_done(hooks, monkeypatch, tmp_path, engine, looked):
+    joined, tried = [], []
+    monkeypatch.setattr(cluster, "join", joined.append)
+    monkeypatch.setattr(cluster, "check_everywhere", lambda tickets, patience: tried.extend(tickets))
+    compute = Compute(engine=engine)
+    catalog = DataCatalog(
+        {
+            "params:compute": MemoryDataset(compute),
+            "raw": RawRootDataset(filepath=str(tmp_path)),
+            "blocks": BlockFolderDataset(filepath=str(tmp_path / "blocks")),
+        }
+    )
+    pipeline = Pipeline([Node(lambda compute, raw, blocks: 1, ["params:compute", "raw", "blocks"], "found", name="n")])
+    hooks.before_pipeline_run(pipeline=pipeline, catalog=catalog)
+    assert joined == ([compute] if looked else [])
+    assert [ticket.name for ticket in tried] == ([str(tmp_path / "blocks"), f"raw_root {tmp_path}"] if looked else [])

@@ -25,6 +25,7 @@ from crack_pipeline.models.weights import Weights
 from crack_pipeline.tracking import Tracking
 
 logger = logging.getLogger(__name__)
+_COMPUTE = "params:compute"
 _UNTRACKED = ("params:presets",)
 _LIMIT = 500
 _UNSHOWN = (
@@ -63,9 +64,10 @@ class ProjectHooks:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Keep what is run; see whether the storage can be used."""
+        """Keep what is run; see whether the storage can be used, and the cluster by all its nodes, if there is one."""
         self._pipeline = pipeline
         surroundings.check_storage(self._storage)
+        _check_cluster(pipeline, catalog)
         self._tracking = Tracking(catalog)
 
     @hook_impl(tryfirst=True)
@@ -168,6 +170,20 @@ class ProjectHooks:
 
 def _registers(node: Node) -> bool:
     return any(name.endswith(".registered_model") for name in node.outputs)
+
+
+def _check_cluster(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    if _COMPUTE not in pipeline.inputs():
+        return
+    from crack_pipeline.engines import cluster  # here, since it takes a second that other commands need not wait
+    from crack_pipeline.training.compute import Compute
+
+    compute = Compute.model_validate(catalog.load(_COMPUTE))
+    if compute.engine == "ray":
+        cluster.join(compute)
+        used = (catalog.get(name) for name in sorted(pipeline.datasets()))
+        tickets = [dataset.ticket() for dataset in used if dataset is not None and hasattr(dataset, "ticket")]
+        cluster.check_everywhere(tickets, compute.patience)
 
 
 def _clear_checkpoints(pipeline: Pipeline, catalog: DataCatalog) -> None:

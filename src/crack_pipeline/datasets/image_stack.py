@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
+from crack_pipeline.datasets.block_folder import FolderTicket
 from crack_pipeline.datasets.places import SharedFolder
 from crack_pipeline.datasets.swapping import beside, finish_swap, swap
 from crack_pipeline.imaging.photograph_stack import IGNORED, PhotographChunk, PhotographStack, open_stack
@@ -118,6 +120,10 @@ class ImageStackDataset(AbstractDataset[ImageChunk | PhotographChunk, ImageStack
         except OSError as error:
             self._drop()
             raise DatasetError(self._explain(error)) from error
+
+    def ticket(self) -> FolderTicket:
+        """Give what tries on any machine whether it reaches the place of the stack."""
+        return FolderTicket(LocalFileSystem(), str(self._folder.parent.absolute()), str(self._folder))
 
     @property
     def _partial(self) -> Path:

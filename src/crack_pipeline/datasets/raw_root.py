@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import stat
 import threading
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, NoReturn
 
@@ -23,6 +24,8 @@ SAMPLE = "data/01_raw/sample"
 OUTSIDE = "outside the root"
 NOT_A_FILE = "not a file"
 UNREADABLE = "unreadable"
+
+_SMALL = 2**26
 
 
 class Entry(NamedTuple):
@@ -78,6 +81,10 @@ class RawRoot(ABC):
     @abstractmethod
     def _entries(self) -> Iterator[Entry]:
         """Every file, in any order."""
+
+    def any_file(self) -> str | None:
+        """Give the path of a small file, the first that is found; None where there is none that may be read."""
+        return next((entry.path for entry in self._entries() if not entry.kind and entry.size < _SMALL), None)
 
 
 class LocalRoot(RawRoot):
@@ -218,6 +225,44 @@ class ZipRoot(RawRoot):
             return self._open
 
 
+class RootTicket:
+    """Tries whether machines read the same photographs; see `engines.cluster.Ticket`.
+
+    Parameters
+    ----------
+    root
+        The root.
+    name
+        What it is called for people.
+    """
+
+    def __init__(self, root: RawRoot, name: str) -> None:
+        self._root, self.name = root, name
+        self._path: str | None = None
+        self._hash = b""
+
+    def open(self) -> None:
+        """Read a file under the root; raises OSError."""
+        self._path = self._root.any_file()
+        if self._path is not None:
+            self._hash = hashlib.blake2b(self._root.read(self._path)).digest()
+
+    def use(self, node: str) -> None:
+        """Read the same file; raises OSError if it is not there or another one."""
+        if self._path is None:
+            return
+        try:
+            content = self._root.read(self._path)
+        except OSError as error:
+            raise OSError(f"{self._path} cannot be read there: {error.strerror or error}") from None
+        if hashlib.blake2b(content).digest() != self._hash:
+            raise OSError(f"{self._path} is another file there")
+
+    def close(self, nodes: Sequence[str]) -> list[str]:
+        """Nothing was written."""
+        return []
+
+
 class RawRootDataset(AbstractDataset[None, RawRoot]):
     """Open the root that photographs are read from.
 
@@ -257,6 +302,10 @@ class RawRootDataset(AbstractDataset[None, RawRoot]):
         root = self._opened()
         logger.info("photographs are read from %s", self._filepath)
         return root
+
+    def ticket(self) -> RootTicket:
+        """Give what tries on any machine whether it reads the same photographs; raises DatasetError."""
+        return RootTicket(self._opened(), f"raw_root {self._filepath}")
 
     def save(self, data: None) -> NoReturn:
         """Refuse: raw data are never written."""

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crack_pipeline.engines import cluster
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.training import compute as compute_plan
 from crack_pipeline.training.compute import Compute, Plan
@@ -27,8 +28,11 @@ class _Stack(Protocol):
 
 
 def resolve_plan(compute: Compute) -> Plan:
-    """Choose device, precision and sizes for this machine; see :func:`crack_pipeline.training.compute.resolve`."""
-    plan = compute_plan.resolve(compute)
+    """Choose device, precision and sizes for this machine; see :func:`crack_pipeline.training.compute.resolve`.
+
+    Where a Ray cluster does the work, a worker of it chooses.
+    """
+    plan = cluster.resolve_there(compute) if compute.engine == "ray" else compute_plan.resolve(compute)
     logger.info(
         "compute plan: %s",
         "; ".join(f"{name} {getattr(plan, name)} ({why})" for name, why in plan.reasons.items()),

@@ -1,0 +1,397 @@
+"""The Ray cluster that a run works on: joined, looked at and, where something is wrong, refused before any work.
+
+Ray is imported where it is used, since nothing else needs it to be installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from crack_pipeline.training.compute import Compute, Plan, resolve
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+_MODE = "RAY_AUTH_MODE"
+_JOIN = """
+import json, os, sys
+import ray
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
+except BaseException as error:
+    print(json.dumps({"kind": type(error).__name__, "says": str(error)}))
+else:
+    print(json.dumps({"kind": ""}))
+sys.stdout.flush()
+os._exit(0)
+"""
+"""Joins a cluster and says how that went: Ray itself tries for minutes, or ends the process, if none answers."""
+
+
+class Ticket(Protocol):
+    """What must be possible on every node; it can be pickled."""
+
+    @property
+    def name(self) -> str:
+        """What it is about, for people, such as a folder."""
+
+    def open(self) -> None:
+        """Get it ready, where the run is started; raises OSError."""
+
+    def use(self, node: str) -> None:
+        """Try it on a node, whose name can be part of a file's; raises OSError."""
+
+    def close(self, nodes: Sequence[str]) -> list[str]:
+        """Clear up, where the run was started; gives the nodes whose try had no effect there."""
+
+
+class About(NamedTuple):
+    """What a node runs."""
+
+    ray: str
+    python: str
+    package: str
+    code: str
+    """Hash of the package's source files; empty where it is not installed."""
+
+
+def join(compute: Compute | Plan) -> None:
+    """Join the cluster of a run, or start one on this machine, and look whether all nodes run what this one runs.
+
+    Ray's token authentication is switched on, unless ``RAY_AUTH_MODE`` says otherwise. Where this process has joined
+    one already, nothing is done.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If Ray is not installed; the message says how to install it.
+    ConnectionError
+        If nothing answers in time, what answers is no Ray, the token is another one, or this machine is not part of
+        the cluster.
+    RuntimeError
+        If the cluster, or a node of it, runs another version of Ray, Python or this package.
+    """
+    require_ray()
+    os.environ.setdefault(_MODE, "token")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        return
+    address = compute.address or os.environ.get("RAY_ADDRESS")
+    if address is not None:
+        _try(address, compute.patience)
+    ray.init(
+        address=address,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        configure_logging=True,
+        **({} if address else {"include_dashboard": False}),  # only what is started here is told
+    )
+    try:
+        nodes = compare_nodes(compute.patience)
+    except BaseException:
+        ray.shutdown()
+        raise
+    have = ray.cluster_resources()
+    logger.info(
+        "Ray %s: %s nodes, %g cores, %g GPUs%s",
+        ray.__version__,
+        len(nodes),
+        have.get("CPU", 0),
+        have.get("GPU", 0),
+        "" if os.environ[_MODE] == "token" else "; token authentication is switched off: see docs/ray.md",
+    )
+
+
+def require_ray() -> None:
+    """Raise ModuleNotFoundError, with what to do, if Ray is not installed."""
+    missing = [name for name in ("ray", "pyarrow") if find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            "compute.engine is ray, and Ray is not installed: install it with pip install 'crack-pipeline[ray]', "
+            "or take compute.engine=local"
+        )
+
+
+def resolve_there(compute: Compute) -> Plan:
+    """Let a worker of the cluster choose what ``compute`` leaves open, as `training.compute.resolve` does here.
+
+    All workers then work by the plan of one, so that they give the same numbers.
+
+    Raises
+    ------
+    ValueError
+        As `training.compute.resolve` does, or if no node has what a worker needs.
+    """
+    join(compute)
+    import ray
+
+    cores = 1.0 if compute.cores == "auto" else compute.cores
+    gpus = compute.gpus
+    if gpus == "auto":
+        wanted = compute.accelerator in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0
+        gpus = 1.0 if wanted else 0.0
+    _check_room(cores, gpus)
+    asked = compute.model_copy(update={"cores": cores, "gpus": gpus})
+    remote = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=3)(resolve)
+    try:
+        return ray.get(remote.remote(asked), timeout=10 * compute.patience)
+    except ray.exceptions.GetTimeoutError:
+        raise ConnectionError(
+            f"no worker of {cores:g} cores and {gpus:g} GPUs was free within {10 * compute.patience:g} s: does "
+            "something else use the cluster?"
+        ) from None
+    except ray.exceptions.RayTaskError as error:
+        raise cause_of(error) from None
+
+
+def check_everywhere(tickets: Sequence[Ticket], patience: float) -> None:
+    """Try on every node what must be possible there, such as to read the photographs and to write results.
+
+    Raises
+    ------
+    ConnectionError
+        If a node does not answer in time.
+    RuntimeError
+        If something is not possible on some node; the message names them, and says what to do.
+    """
+    for ticket in tickets:
+        try:
+            ticket.open()
+        except OSError as error:
+            raise RuntimeError(f"{ticket.name} cannot be used: {error}") from error
+    problems: dict[str, list[str]] = {}
+    here = list(tickets)
+
+    def use_all(node: str) -> list[str]:
+        said = []
+        for ticket in here:
+            try:
+                ticket.use(node)
+            except Exception as error:  # an object store raises anything
+                said.append(f"{type(error).__name__}: {error}")
+            else:
+                said.append("")
+        return said
+
+    try:
+        answers = on_every_node(use_all, patience)
+    finally:
+        unseen = [set(ticket.close(_names())) for ticket in tickets]
+    for (node, said), number in ((answer, number) for answer in answers.items() for number in range(len(here))):
+        why = said[number] or ("what it wrote does not arrive here" if node in unseen[number] else "")
+        if why:
+            problems.setdefault(here[number].name, []).append(f"{node}: {why}")
+    if problems:
+        lines = [f"{name}\n    " + "\n    ".join(nodes) for name, nodes in problems.items()]
+        raise RuntimeError(
+            "not all nodes of the cluster reach what they must read and write:\n  " + "\n  ".join(lines) + "\n"
+            "put it on storage that all of them share, under the same path or as a URL such as s3://…: see docs/ray.md"
+        )
+
+
+def on_every_node(work: Callable[[str], R], patience: float) -> dict[str, R]:
+    """Call a function once on every node that is alive, with its address; give the answers by address.
+
+    Raises
+    ------
+    ConnectionError
+        If one does not answer in time.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    asked = {}
+    for node in _alive():
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        remote = ray.remote(num_cpus=0, max_retries=1, scheduling_strategy=there)(work)
+        asked[remote.remote(node["NodeManagerAddress"])] = node["NodeManagerAddress"]
+    done, late = ray.wait(list(asked), num_returns=len(asked), timeout=max(patience, 30.0))
+    if late:
+        raise ConnectionError(
+            f"{len(late)} of {len(asked)} nodes of the Ray cluster do not answer: "
+            + ", ".join(sorted(asked[reference] for reference in late))
+        )
+    answers = {}
+    for reference in done:
+        try:
+            answers[asked[reference]] = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise cause_of(error) from None
+    return answers
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Give the exception that was raised by what a worker did, without what Ray wraps it in."""
+    found = error
+    while True:
+        inner = getattr(found, "cause", None) or found.__cause__
+        if not isinstance(inner, BaseException) or not type(found).__module__.startswith("ray."):
+            return found
+        found = inner
+
+
+@lru_cache
+def about_here() -> About:
+    """Say what this process runs."""
+    import ray
+
+    import crack_pipeline
+
+    folder = Path(crack_pipeline.__file__).parent
+    return About(ray.__version__, platform.python_version(), *_package(str(folder)))
+
+
+def _package(folder: str) -> tuple[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(Path(folder).rglob("*.py")):
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
+    try:
+        number = version("crack-pipeline")
+    except PackageNotFoundError:
+        number = "unknown"
+    return number, digest.hexdigest()
+
+
+def _try(address: str, patience: float) -> None:
+    """Join a cluster in a process of its own that can be given up; raises as `join`."""
+    if address.startswith("ray://"):
+        raise ConnectionError(
+            f"compute.address is {address}, the address of Ray's client server: give that of the cluster itself, such "
+            "as 10.0.0.1:6379, on a machine that is part of it"
+        )
+    command = [sys.executable, "-c", _JOIN, address]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=False)
+    except subprocess.TimeoutExpired:
+        raise ConnectionError(
+            f"no Ray cluster answers at {address} within {patience:g} s (compute.patience): is the address that of its "
+            "head, with the port, and does no firewall lie between? See docs/ray.md"
+        ) from None
+    lines = done.stdout.strip().splitlines()
+    try:
+        answer = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise ConnectionError(f"the Ray cluster at {address} cannot be joined: {last}") from None
+    if answer["kind"]:
+        raise _translated(address, answer["kind"], answer["says"])
+
+
+def _translated(address: str, kind: str, says: str) -> Exception:
+    """Say in our words why a cluster could not be joined."""
+    if "Version mismatch" in says or "The cluster was started with" in says:
+        found = re.findall(r"(Ray|Python):\s*([^\s,]+)", says)
+        theirs, ours = (", ".join(" ".join(pair) for pair in part) for part in (found[:2], found[2:4]))
+        return RuntimeError(
+            f"the Ray cluster at {address} runs {theirs or 'other versions'}, and this machine {ours or 'others'}: "
+            "they must be the same"
+        )
+    if kind == "AuthenticationError" or "token" in says.lower():
+        return ConnectionError(
+            f"the Ray cluster at {address} does not know this machine's token: put that of the cluster into "
+            "~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
+        )
+    if "node_ip_address.json" in says or "raylet" in says.lower():
+        return ConnectionError(
+            f"this machine is not part of the Ray cluster at {address}: make it one with ray start --address={address} "
+            "--num-cpus=0, or run the command on a machine that is"
+        )
+    return ConnectionError(f"the Ray cluster at {address} cannot be joined: {says.strip() or kind}")
+
+
+def compare_nodes(patience: float) -> list[str]:
+    """Look what the nodes of the cluster that was joined run, and give their addresses; raises as `join`."""
+
+    # This is pickled whole, not by its name, since a node need not have the package.
+    def look(_: str) -> tuple[str, str, str, str]:
+        import importlib.util
+        import platform
+        from importlib.metadata import PackageNotFoundError, version
+
+        import ray
+
+        spec = importlib.util.find_spec("crack_pipeline")
+        if spec is None or spec.origin is None:
+            return ray.__version__, platform.python_version(), "missing", ""
+        import hashlib
+        from pathlib import Path
+
+        folder = Path(spec.origin).parent
+        digest = hashlib.blake2b(digest_size=8)
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
+        try:
+            number = version("crack-pipeline")
+        except PackageNotFoundError:
+            number = "unknown"
+        return ray.__version__, platform.python_version(), number, digest.hexdigest()
+
+    look.__module__ = "__main__"
+    answers = {node: About(*answer) for node, answer in on_every_node(look, patience).items()}
+    check_same(about_here(), answers)
+    return list(answers)
+
+
+def check_same(here: About, there: dict[str, About]) -> None:
+    """Refuse nodes, by their names, that run something else than this machine; raises RuntimeError."""
+    lines = []
+    for node, about in sorted(there.items()):
+        wrong = [
+            f"{what} {theirs}, here {ours}"
+            for what, theirs, ours in (
+                ("Ray", about.ray, here.ray),
+                ("Python", ".".join(about.python.split(".")[:2]), ".".join(here.python.split(".")[:2])),
+            )
+            if theirs != ours
+        ]
+        if not about.code:
+            wrong.append("crack-pipeline is not installed")
+        elif about.package != here.package:
+            wrong.append(f"crack-pipeline {about.package}, here {here.package}")
+        elif about.code != here.code:
+            wrong.append(f"other source files of crack-pipeline {about.package} ({about.code}, here {here.code})")
+        if wrong:
+            lines.append(f"{node}: {'; '.join(wrong)}")
+    if lines:
+        raise RuntimeError(
+            "some nodes of the Ray cluster run something else than this machine:\n  " + "\n  ".join(lines) + "\n"
+            "install the same versions on all of them"
+        )
+
+
+def _check_room(cores: float, gpus: float) -> None:
+    """Refuse a worker that fits on no node, which Ray would wait for; raises ValueError."""
+    sizes = [(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in _alive()]
+    if not any(cores <= has_cores and gpus <= has_gpus for has_cores, has_gpus in sizes):
+        largest = ", ".join(f"{has_cores:g} cores and {has_gpus:g} GPUs" for has_cores, has_gpus in sorted(set(sizes)))
+        raise ValueError(
+            f"a worker is to have {cores:g} cores and {gpus:g} GPUs (compute.cores, compute.gpus), and no node of the "
+            f"Ray cluster has that: they have {largest}"
+        )
+
+
+def _alive() -> list[dict[str, Any]]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _names() -> list[str]:
+    return [node["NodeManagerAddress"] for node in _alive()]

@@ -1,0 +1,92 @@
+"""One node of Ray on this machine, with token authentication, for all tests of this file."""
+
+import logging
+import os
+import secrets
+from importlib.util import find_spec
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import crack_pipeline
+from crack_pipeline.engines import cluster, engine_of, on_ray
+from crack_pipeline.training.compute import Compute
+from small_prediction import predict, write_photographs
+
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+
+SOURCES = (Path(crack_pipeline.__file__).parents[1], Path(__file__).parents[1])
+COMPUTE = Compute(accelerator="cpu", precision="32-true", block=2, workers=0)
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("token")
+    (folder / "token").write_text(secrets.token_hex(32))
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RAY_AUTH_MODE", "token")
+    patch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "token"))
+    patch.setenv("PYTHONPATH", os.pathsep.join(map(str, SOURCES)))
+    import ray  # not before: it reads its settings then
+
+    ray.init(
+        address="local",
+        num_cpus=1,
+        object_store_memory=100_000_000,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    yield COMPUTE.model_copy(update={"engine": "ray"})
+    ray.shutdown()
+    patch.undo()
+
+
+class Squares:
+    def __init__(self, refuses=None):
+        self.refuses = refuses
+
+    def begin(self):
+        if self.refuses == "all":
+            raise ValueError("tiles.size is 16 px")
+
+        def square(number):
+            if number == self.refuses:
+                raise ValueError(f"there is no square of {number}")
+            return number**2
+
+        return square
+
+
+def test_the_node_runs_what_we_run_and_predicts_what_we_predict(node, tmp_path):
+    assert len(cluster.compare_nodes(60)) == 1
+    write_photographs(tmp_path / "root", 9, 64)
+    expected, left_out = predict(tmp_path / "root", tmp_path / "local", COMPUTE)
+    found, rejected = predict(tmp_path / "root", tmp_path / "ray", node)
+    assert len(found) == 7
+    assert set(rejected["kind"]) == {"copy", "damaged"}
+    pd.testing.assert_frame_equal(rejected, left_out)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1 / 256)
+
+
+def test_what_goes_wrong_is_what_went_wrong_there(node):
+    engine = engine_of(cluster.resolve_there(node))
+    with pytest.raises(ValueError, match=r"^there is no square of 1$"):
+        list(engine.map(Squares(refuses=1), range(5)))
+
+
+def test_a_worker_that_cannot_get_ready_says_why():
+    from ray import cloudpickle
+
+    answer = on_ray._Worker(Squares(refuses="all"))({"number": [0], "piece": [cloudpickle.dumps(2)]})
+    done, why = cloudpickle.loads(answer["result"][0])
+    assert not done
+    assert str(why) == "tiles.size is 16 px"
+
+
+def test_a_worker_that_fits_nowhere_is_refused(node):
+    with pytest.raises(ValueError, match=r"a worker is to have 64 cores and 0 GPUs .* they have 1 cores and 0 GPUs"):
+        cluster.resolve_there(node.model_copy(update={"cores": 64.0}))
+    with pytest.raises(ValueError, match="no node of the Ray cluster has that"):
+        cluster.resolve_there(node.model_copy(update={"gpus": 1.0}))

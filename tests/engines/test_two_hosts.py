@@ -1,0 +1,145 @@
+"""A cluster of two hosts: what is predicted, what happens when one is lost, and what is refused before any work."""
+
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from crack_pipeline.training.compute import Compute
+from ray_hosts import SOURCE, two_hosts, why_not
+from small_prediction import predict, write_photographs
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")]
+
+SCRIPT = Path(__file__).parents[1] / "small_prediction.py"
+COMPUTE = Compute(accelerator="cpu", precision="32-true", block=2, workers=0, patience=60)
+NUMBER = 40
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs") / "root"
+    write_photographs(folder, NUMBER, 384)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(root, tmp_path_factory):
+    return predict(root, tmp_path_factory.mktemp("local"), COMPUTE)
+
+
+@pytest.fixture(scope="module")
+def hosts():
+    with two_hosts() as hosts:
+        yield hosts
+
+
+@pytest.fixture
+def other_again(hosts):
+    """The node of the host ``other`` goes, and an ordinary one comes in its place afterwards."""
+    hosts.kill("other")
+    yield
+    hosts.kill("other")
+    hosts.start_ray("other")
+
+
+def command(root, output, address, **changed):
+    compute = COMPUTE.model_copy(update={"engine": "ray", "address": address, **changed})
+    return sys.executable, str(SCRIPT), str(root), str(output), compute.model_dump_json()
+
+
+def refused(hosts, root, output, **changed):
+    done = hosts.run("head", *command(root, output, hosts.address, **changed))
+    assert done.returncode == 1, done.stdout[-4000:]
+    assert "Traceback" not in done.stdout
+    assert not list(output.glob("blocks/*.parquet"))
+    return done.stdout
+
+
+def finished(blocks):
+    return len(list(blocks.glob("*.parquet"))) if blocks.exists() else 0
+
+
+def check(output, expected):
+    predictions, rejected = expected
+    found = pd.read_parquet(output / "predictions.parquet")
+    assert len(found) == NUMBER - 2 and found["path"].is_unique and found["image_id"].is_unique
+    assert set(found["image_id"]) == set(predictions["image_id"])
+    pd.testing.assert_frame_equal(found, predictions, rtol=1e-3, atol=1 / 256, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_parquet(output / "rejected.parquet"), rejected, check_dtype=False)
+
+
+def test_two_hosts_predict_what_this_machine_predicts_and_only_once(hosts, root, tmp_path, expected):
+    done = hosts.run("head", *command(root, tmp_path, hosts.address))
+    assert done.returncode == 0, done.stdout[-4000:]
+    check(tmp_path, expected)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "blocks").iterdir()}
+    again = hosts.run("head", *command(root, tmp_path, hosts.address))
+    assert again.returncode == 0, again.stdout[-4000:]
+    check(tmp_path, expected)
+    assert set(before) == set((tmp_path / "blocks").iterdir())
+
+
+def test_a_host_that_is_lost_costs_no_photograph(hosts, root, tmp_path, expected):
+    running = hosts.start("head", *command(root, tmp_path, hosts.address))
+    while finished(tmp_path / "blocks") < 4 and running.poll() is None:
+        time.sleep(0.1)
+    assert running.poll() is None, running.communicate()[0][-4000:]
+    hosts.kill("other")
+    assert finished(tmp_path / "blocks") < NUMBER // 2, "it was over before the host was lost"
+    printed, _ = running.communicate(timeout=300)
+    assert running.returncode == 0, printed[-4000:]
+    check(tmp_path, expected)
+    hosts.start_ray("other")
+
+
+def test_storage_that_one_host_does_not_see_is_refused(hosts, root, tmp_path, other_again):
+    hosts.start_ray("other", hide=root.parent)
+    said = refused(hosts, root, tmp_path)
+    assert "not all nodes of the cluster reach what they must read and write" in said
+    assert re.search(rf"raw_root {root}\n    10\.213\.7\.2: OSError: \d+\.png cannot be read there: No such file", said)
+    assert "10.213.7.1" not in said
+
+
+def test_another_version_of_the_package_is_refused(hosts, root, tmp_path, other_again):
+    shutil.copytree(SOURCE / "crack_pipeline", tmp_path / "src/crack_pipeline")
+    with (tmp_path / "src/crack_pipeline/hooks.py").open("a") as file:
+        file.write("\n# changed\n")
+    hosts.start_ray("other", PYTHONPATH=f"{tmp_path}/src:{Path(__file__).parents[1]}")
+    said = refused(hosts, root, tmp_path / "output")
+    assert "10.213.7.2: other source files of crack-pipeline" in said
+    assert "10.213.7.1" not in said
+
+
+def test_a_machine_without_a_node_is_told_to_become_one(hosts, root, tmp_path, other_again):
+    done = hosts.run("other", *command(root, tmp_path, hosts.address))
+    assert done.returncode == 1
+    assert f"ray start --address={hosts.address} --num-cpus=0" in done.stdout
+
+
+def test_another_token_is_refused(hosts, root, tmp_path):
+    (tmp_path / "token").write_text("0" * 64)
+    done = hosts.run("head", *command(root, tmp_path, hosts.address), RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
+    assert done.returncode == 1
+    assert "does not know this machine's token" in done.stdout
+
+
+def test_nothing_is_left_of_the_hosts():
+    with two_hosts(nodes=("head",)) as hosts:
+        names, folder = list(hosts.names.values()), hosts.folder
+        assert folder.is_dir()
+    assert not folder.exists()
+    assert not any(Path("/run/netns", name).exists() for name in names)
+    assert not [pid for pid in Path("/proc").iterdir() if pid.name.isdigit() and str(folder) in _command_of(pid)]
+
+
+def _command_of(process):
+    try:
+        return os.fsdecode((process / "cmdline").read_bytes())
+    except OSError:
+        return ""
