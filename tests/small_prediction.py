@@ -1,11 +1,10 @@
-"""A prediction of a small segmenter, to run by itself: on this machine, or on a cluster.
+"""A prediction, and an inspection, of a small segmenter, to run by itself: on this machine, or on a cluster.
 
-``python small_prediction.py <root> <output> <Compute as JSON>``
+``python small_prediction.py predict|inspect <root> <output> <Compute as JSON>``
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -14,17 +13,31 @@ import pandas as pd
 import torch
 
 from crack_pipeline import errors
-from crack_pipeline.datasets import BlockFolderDataset, RawRootDataset, SegmentationFolderDataset
+from crack_pipeline.datasets import (
+    BlockFolderDataset,
+    RawRootDataset,
+    RecordFolderDataset,
+    SegmentationFolderDataset,
+)
+from crack_pipeline.datasets.block_folder import BlockFolder
+from crack_pipeline.datasets.raw_root import RawRoot
 from crack_pipeline.engines import cluster
 from crack_pipeline.imaging.camera import encode_png
+from crack_pipeline.imaging.foreground import Foreground
 from crack_pipeline.models.segmenters import UNetOptions, create_segmenter
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Reading
+from crack_pipeline.pipelines.inspection import parameters as inspection
+from crack_pipeline.pipelines.inspection.inspecting import inspect_photographs
+from crack_pipeline.pipelines.inspection.isolating import Isolator
+from crack_pipeline.pipelines.inspection.parameters import Cracks, Repair
 from crack_pipeline.pipelines.segmentation.parameters import Output, Report
 from crack_pipeline.pipelines.segmentation.predicting import list_predictions, segment_photographs
 from crack_pipeline.pipelines.steps import resolve_plan
-from crack_pipeline.training.compute import Compute
+from crack_pipeline.training.compute import Compute, Plan
 from crack_pipeline.training.segmenting import Tiles
+
+TILES = Tiles(size=256, halo=8, blend=4)
 
 
 def write_photographs(root: Path, number: int, side: int) -> None:
@@ -40,42 +53,57 @@ def write_photographs(root: Path, number: int, side: int) -> None:
 
 
 def segmenter() -> Weights:
-    """A network that was never trained, and calls about half of all pixels cracked."""
+    """A network that was never trained, whose answers differ from pixel to pixel and lie about its threshold."""
     options = UNetOptions(levels=3, base_channels=8)
     torch.manual_seed(0)
+    tensors = create_segmenter(options).state_dict()
+    *_, weight, bias = tensors
+    tensors[weight] *= 30
+    tensors[bias] -= tensors[bias]
     facts = {"network": options.model_dump(mode="json"), "image": {"size": None, "mode": "rgb", "masks": True}}
-    facts |= {"threshold": 0.5, "tiles": {"augmentations": 2, "half_size": False}}
-    return Weights(create_segmenter(options).state_dict(), facts)
+    return Weights(tensors, facts | {"threshold": 0.5, "tiles": {"augmentations": 2, "half_size": False}})
+
+
+def begin(root: Path, output: Path, compute: Compute) -> tuple[RawRoot, BlockFolder, Plan]:
+    """Look at the cluster, where there is to be one, as the hooks of the project do."""
+    raw, blocks = RawRootDataset(filepath=str(root)), BlockFolderDataset(filepath=str(output / "blocks"))
+    if compute.engine == "ray":
+        cluster.join(compute)
+        cluster.check_everywhere([raw.ticket(), blocks.ticket()], compute.patience)
+    return raw.load(), blocks.load(), resolve_plan(compute)
 
 
 def predict(root: Path, output: Path, compute: Compute) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Segment the photographs of a root as the pipeline does; gives predictions and what was left out."""
-    raw, blocks = RawRootDataset(filepath=str(root)), BlockFolderDataset(filepath=str(output / "blocks"))
-    if compute.engine == "ray":  # as the hooks of the project do
-        cluster.join(compute)
-        cluster.check_everywhere([raw.ticket(), blocks.ticket()], compute.patience)
-    plan = resolve_plan(compute)
+    raw, blocks, plan = begin(root, output, compute)
     photographs = pd.DataFrame({"path": sorted(path.name for path in root.iterdir())})
     folder = SegmentationFolderDataset(filepath=str(output / "photographs"))
-    for chunk in segment_photographs(
-        raw.load(),
-        photographs,
-        segmenter(),
-        Reading(),
-        Tiles(size=256, halo=8, blend=4),
-        Output(overlays=False),
-        plan,
-        blocks.load(),
-    ):
+    written = Output(overlays=False)
+    for chunk in segment_photographs(raw, photographs, segmenter(), Reading(), TILES, written, plan, blocks):
         folder.save(chunk)
     found = folder.load()
     return list_predictions(found, Report()), found.rejected
 
 
+def inspect(root: Path, output: Path, compute: Compute) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Inspect the photographs of a root; gives how much of each is cracked, and what was left out."""
+    raw, blocks, plan = begin(root, output, compute)
+    photographs = pd.DataFrame({"path": sorted(path.name for path in root.iterdir())})
+    folder = RecordFolderDataset(filepath=str(output / "inspected"))
+    settings = (Cracks(threshold=0.5), Repair(enabled=False), inspection.Report(), TILES, Reading())
+    isolator = Isolator(Foreground(method="none"), plan)
+    for chunk in inspect_photographs(raw, photographs, folder.load(), segmenter(), isolator, *settings, plan, blocks):
+        folder.save(chunk)
+    found = folder.load()
+    facts = [found.facts(path) for path in found.paths]
+    table = pd.DataFrame({name: [fact[name] for fact in facts] for name in ("image_id", "crack_share", "score")})
+    return table.assign(path=found.paths), found.failed
+
+
 if __name__ == "__main__":
     errors.install()
-    predictions, rejected = predict(
-        Path(sys.argv[1]), Path(sys.argv[2]), Compute.model_validate(json.loads(sys.argv[3]))
-    )
-    predictions.to_parquet(Path(sys.argv[2]) / "predictions.parquet")
-    rejected.to_parquet(Path(sys.argv[2]) / "rejected.parquet")
+    what, root, output, compute = sys.argv[1:]
+    work = {"predict": predict, "inspect": inspect}[what]
+    predictions, rejected = work(Path(root), Path(output), Compute.model_validate_json(compute))
+    predictions.to_parquet(Path(output) / "predictions.parquet")
+    rejected.to_parquet(Path(output) / "rejected.parquet")

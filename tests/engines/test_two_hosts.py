@@ -12,7 +12,7 @@ import pytest
 
 from crack_pipeline.training.compute import Compute
 from ray_hosts import SOURCE, two_hosts, why_not
-from small_prediction import predict, write_photographs
+from small_prediction import inspect, predict, write_photographs
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")]
 
@@ -48,13 +48,13 @@ def other_again(hosts):
     hosts.start_ray("other")
 
 
-def command(root, output, address, **changed):
-    compute = COMPUTE.model_copy(update={"engine": "ray", "address": address, **changed})
-    return sys.executable, str(SCRIPT), str(root), str(output), compute.model_dump_json()
+def command(root, output, address, what="predict"):
+    compute = COMPUTE.model_copy(update={"engine": "ray", "address": address})
+    return sys.executable, str(SCRIPT), what, str(root), str(output), compute.model_dump_json()
 
 
-def refused(hosts, root, output, **changed):
-    done = hosts.run("head", *command(root, output, hosts.address, **changed))
+def refused(hosts, root, output):
+    done = hosts.run("head", *command(root, output, hosts.address))
     assert done.returncode == 1, done.stdout[-4000:]
     assert "Traceback" not in done.stdout
     assert not list(output.glob("blocks/*.parquet"))
@@ -96,6 +96,25 @@ def test_a_host_that_is_lost_costs_no_photograph(hosts, root, tmp_path, expected
     assert running.returncode == 0, printed[-4000:]
     check(tmp_path, expected)
     hosts.start_ray("other")
+
+
+def test_an_inspection_goes_on_where_it_was_killed_and_is_that_of_this_machine(hosts, root, tmp_path):
+    expected, left_out = inspect(root, tmp_path / "local", COMPUTE)
+    output = tmp_path / "ray"
+    running = hosts.start("head", *command(root, output, hosts.address, "inspect"))
+    while len(list(output.glob("inspected/*/record.json"))) < 5 and running.poll() is None:
+        time.sleep(0.1)
+    assert running.poll() is None, running.communicate()[0][-4000:]
+    running.kill()
+    running.communicate()
+    before = {path: path.stat().st_mtime_ns for path in output.glob("inspected/*/record.json")}
+    done = hosts.run("head", *command(root, output, hosts.address, "inspect"))
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    found = pd.read_parquet(output / "predictions.parquet")
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1 / 256, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_parquet(output / "rejected.parquet"), left_out, check_dtype=False)
+    assert finished(output / "blocks") == 0
 
 
 def test_storage_that_one_host_does_not_see_is_refused(hosts, root, tmp_path, other_again):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import fsspec
@@ -62,6 +63,11 @@ class BlockFolder:
     def keep(self, names: set[str]) -> None:
         """Remove all others."""
         for name in self.names() - names:
+            self.remove(name)
+
+    def remove(self, name: str) -> None:
+        """Remove one, if it is there."""
+        with suppress(FileNotFoundError):
             self._filesystem.rm_file(self._path(name))
 
     def ticket(self) -> FolderTicket:

@@ -39,6 +39,9 @@ class Store(Protocol):
     def keep(self, names: set[str]) -> None:
         """Remove all others."""
 
+    def remove(self, name: str) -> None:
+        """Remove one, if it is there."""
+
 
 class Blocks(Sequence[Block]):
     """Items, cut into blocks.
@@ -118,7 +121,15 @@ def in_order(engine: Engine, job: Job[Block, R], blocks: Sequence[Block]) -> Ite
         raise RuntimeError(f"{len(blocks) - following:,} of {len(blocks):,} blocks are missing: run the pipeline again")
 
 
-def tables(engine: Engine, job: Job[Block, Any], blocks: Blocks, store: Store | None, *, again: bool) -> Iterator[Any]:
+def tables(
+    engine: Engine,
+    job: Job[Block, Any],
+    blocks: Blocks,
+    store: Store | None,
+    *,
+    again: bool,
+    once: bool = False,
+) -> Iterator[Any]:
     """Do a job with blocks, and give a table of each, in the order of the blocks.
 
     Parameters
@@ -135,6 +146,9 @@ def tables(engine: Engine, job: Job[Block, Any], blocks: Blocks, store: Store | 
     again
         Whether the job is done with blocks, too, that are in the store, because it finds out itself whether something
         has changed that is not part of their names.
+    once
+        Whether a table is removed as soon as it was taken and the next one is asked for: the store then only holds what
+        is done before its turn, or was when a run ended early.
 
     Raises
     ------
@@ -153,6 +167,8 @@ def tables(engine: Engine, job: Job[Block, Any], blocks: Blocks, store: Store | 
     for upto in [*missing, len(blocks)]:
         while following < upto:
             yield _read(store, blocks.names[following])
+            if once:
+                store.remove(blocks.names[following])
             following += 1
         if upto < len(blocks):
             next(done)

@@ -22,6 +22,8 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 MEMORY, ERROR, COPY = "memory", "error", "copy"
+EARLIER = "found_earlier"
+"""Fact of a record that stands for one of an earlier run, which is elsewhere."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SCHEMA = pa.schema(
@@ -119,7 +121,15 @@ def each(work: Work[R], items: Sequence[Item], plan: Plan, *, done: str, size: i
 
 
 def each_kept(
-    work: KeptWork, items: Sequence[Item], plan: Plan, store: Store | None, *, done: str, size: int
+    work: KeptWork,
+    items: Sequence[Item],
+    plan: Plan,
+    store: Store | None,
+    *,
+    done: str,
+    size: int,
+    identify: Callable[[Item], Any] = lambda item: item,
+    once: bool = False,
 ) -> Iterator[Outcome[Record]]:
     """Do some work with every photograph, and keep what is found, block by block.
 
@@ -132,6 +142,10 @@ def each_kept(
         As for :func:`each`.
     store
         Where blocks are kept; None: nowhere.
+    identify
+        Gives the part of an item that decides what is found, beside the photograph.
+    once
+        Whether blocks are removed as soon as their photographs were taken, because the caller keeps what is found.
 
     Yields
     ------
@@ -143,10 +157,11 @@ def each_kept(
     Exception
         As :func:`each` does.
     """
-    blocks = Blocks(items, plan.block or size, {"format": 1, "work": type(work).__name__, **work.settings()})
+    settings = {"format": 1, "work": type(work).__name__, **work.settings()}
+    blocks = Blocks(items, plan.block or size, settings, identify)
     progress = Progress(len(items), done)
     job = _Keeping(work, done, store)
-    for number, table in enumerate(tables(engine_of(plan), job, blocks, store, again=True)):
+    for number, table in enumerate(tables(engine_of(plan), job, blocks, store, again=True, once=once)):
         outcomes = _outcomes(table)
         _check(blocks[number], outcomes)
         progress.step(outcomes)
@@ -181,27 +196,30 @@ class Progress:
 
     def __init__(self, total: int, done: str, of: str = "") -> None:
         self._total, self._what, self._of = total, done, of
-        self._done = self._failed = 0
+        self._done = self._failed = self._earlier = 0
         self._began = self._said = time.monotonic()
 
     def step(self, outcomes: Sequence[Outcome[Any]]) -> None:
         """Count some, and say so from time to time, and at the end."""
         self._done += len(outcomes)
         self._failed += sum(outcome.found is None for outcome in outcomes)
+        records = [outcome.found for outcome in outcomes if isinstance(outcome.found, Record)]
+        self._earlier += sum(EARLIER in record.facts for record in records)
         now = time.monotonic()
         if now - self._said <= _SECONDS_BETWEEN_LINES and (self._of or self._done != self._total):
             return
         self._said = now
-        seconds = max(now - self._began, 1e-3)
+        seconds, new = max(now - self._began, 1e-3), self._done - self._earlier
         logger.info(
-            "%s %s of %s photographs%s%s, %.3g/s; about %s s left",
+            "%s %s of %s photographs%s%s%s, %.3g/s; about %s s left",
             self._what,
             f"{self._done:,}",
             f"{self._total:,}",
             self._of,
+            f", {self._earlier:,} of them in an earlier run" if self._earlier else "",
             f" ({self._failed:,} left out)" if self._failed else "",
-            self._done / seconds,
-            f"{seconds / self._done * (self._total - self._done):,.0f}",
+            new / seconds,
+            f"{seconds / new * (self._total - self._done) if new else 0:,.0f}",
         )
 
 

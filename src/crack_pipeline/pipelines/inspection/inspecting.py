@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,17 +16,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from crack_pipeline.engines.blocks import Item, Store
+from crack_pipeline.engines.photographs import EARLIER, each_kept, without_copies
 from crack_pipeline.evaluation.segmentation_counts import LEVELS, level_of
 from crack_pipeline.imaging.camera import encode_jpeg, encode_png
 from crack_pipeline.imaging.crack_objects import Crack, find_cracks
 from crack_pipeline.imaging.crack_records import coco_annotation, geojson_feature
-from crack_pipeline.imaging.decoding import Undecodable, convert
+from crack_pipeline.imaging.decoding import convert
 from crack_pipeline.imaging.inpainting import inpaint
 from crack_pipeline.imaging.records import Record, RecordChunk
 from crack_pipeline.imaging.segmented import draw_overlay, shrink_to
 from crack_pipeline.imaging.views import draw_foreground, draw_mask, draw_probability
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.pipelines.ingestion.developing import open_photograph
+from crack_pipeline.pipelines.ingestion.developing import open_photograph, photo_id_of
 from crack_pipeline.pipelines.ingestion.listing import Source
 from crack_pipeline.pipelines.ingestion.parameters import Image, Reading
 from crack_pipeline.pipelines.inspection.isolating import Isolator
@@ -42,7 +45,8 @@ VIEWS = ("photograph", "probability", "mask", "foreground", "repaired")
 
 _FORMAT = 1
 """Of the records: another number makes all of them anew."""
-_SECONDS_BETWEEN_LINES = 10.0
+_PHOTOGRAPHS_IN_A_BLOCK = 8
+"""Of one that a worker of a cluster is handed."""
 _DARK, _BRIGHT, _SEEN = 24, 244, 0.05
 """Levels up to, and from, which nothing is seen, and the share of a photograph that must lie between them."""
 
@@ -66,6 +70,7 @@ def inspect_photographs(
     tiles: Tiles,
     reading: Reading,
     plan: Plan,
+    blocks: Store | None = None,
 ) -> Iterator[RecordChunk]:
     """Look at photographs of any size: foreground, cracks as things, repaired surface.
 
@@ -86,7 +91,9 @@ def inspect_photographs(
     reading
         The limits.
     plan
-        Compute plan.
+        Compute plan, which says whose work this is.
+    blocks
+        Where the workers of a cluster leave what they found until it is written; None: it comes through memory.
 
     Yields
     ------
@@ -96,37 +103,63 @@ def inspect_photographs(
         of each what :class:`~crack_pipeline.imaging.crack_objects.Crack` says, in px, and its ``coco`` and ``geojson``.
         Photographs that cannot be read, or of which something else goes wrong, are in ``failed``, with the reason.
     """
-    inspector = _Inspector(segmenter, isolator, cracks, repair, report, tiles, plan)
-    paths = photographs["path"].tolist()
-    progress = _Progress(len(paths))
-    seen: dict[str, str] = {}
-    for number, path in enumerate(paths):
+    work = Inspecting(raw, segmenter, isolator, cracks, repair, report, tiles, reading, plan)
+    items = [(path, finished.key(path)) for path in photographs["path"]]
+    store, size = (blocks, _PHOTOGRAPHS_IN_A_BLOCK) if plan.engine == "ray" else (None, 1)
+    outcomes = each_kept(work, items, plan, store, done="inspected", size=size, identify=work.identify, once=True)
+    for number, outcome in enumerate(without_copies(outcomes)):
         records: list[Record] = []
         kept: list[str] = []
         failed: list[tuple[str, str, str]] = []
-        try:
-            photo_id = _photo_id(raw, path)
-            if photo_id in seen:
-                raise Undecodable("copy", f"same bytes as {seen[photo_id]}")
-            if photo_id is not None and finished.key(path) == inspector.key(path, photo_id):
-                kept.append(path)
-            else:
-                began = time.monotonic()
-                photo_id, pixels = open_photograph(raw, path, mode="rgb", reading=reading)
-                records.append(inspector.look(path, photo_id, pixels, time.monotonic() - began))
-                del pixels
-            if photo_id is not None:
-                seen[photo_id] = path
-        except Undecodable as why:
-            failed.append((path, why.kind, why.reason))
-        except MemoryError:
-            failed.append((path, "memory", "it does not fit in memory: lower reading.max_pixels, or tiles.size"))
-        except Exception as error:  # one odd photograph must not cost the others
-            logger.debug("%s", path, exc_info=True)
-            name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-            failed.append((path, "error", f"{name}{error}"))
-        progress.step(path, kept=bool(kept), why=failed[0][2] if failed else None)
-        yield RecordChunk(records, kept, failed, number, last=number + 1 == len(paths), root=raw.name)
+        if outcome.found is None:
+            logger.warning("%s is left out: %s", outcome.path, outcome.reason)
+            failed.append((outcome.path, outcome.kind, outcome.reason))
+        elif EARLIER in outcome.found.facts:
+            kept.append(outcome.path)
+        else:
+            records.append(outcome.found)
+        yield RecordChunk(records, kept, failed, number, last=number + 1 == len(items), root=raw.name)
+
+
+@dataclass(frozen=True)
+class Inspecting:
+    """The work of :func:`inspect_photographs`, with whose parameters it is described.
+
+    An item is the path of a photograph, and the key of its record, if there is one of an earlier run.
+    """
+
+    raw: Source
+    segmenter: Weights
+    isolator: Isolator
+    cracks: Cracks
+    repair: Repair
+    report: Report
+    tiles: Tiles
+    reading: Reading
+    plan: Plan
+
+    def prepare(self) -> Inspector:
+        """Build the network."""
+        return Inspector(self)
+
+    def identify(self, item: Item) -> list[Any]:
+        """Give what decides what is found in one photograph alone."""
+        return [item[0], self.isolator.settings(item[0])]
+
+    def settings(self) -> dict[str, Any]:
+        """Give all else that decides what is found."""
+        parts: dict[str, BaseModel] = {
+            "cracks": self.cracks,
+            "repair": self.repair,
+            "tiles": tiles_for(self.segmenter, self.tiles),
+        }
+        return {
+            **{name: part.model_dump(mode="json") for name, part in parts.items()},
+            "pictures": [self.report.side, self.report.quality],
+            "segmenter": self.segmenter.fingerprint(),
+            "threshold": threshold_of(self.segmenter, self.cracks),
+            "format": _FORMAT,
+        }
 
 
 def threshold_of(segmenter: Weights, cracks: Cracks) -> float:
@@ -136,43 +169,43 @@ def threshold_of(segmenter: Weights, cracks: Cracks) -> float:
     return min(max(round(cracks.threshold * LEVELS), 1), LEVELS - 1) / LEVELS
 
 
-class _Inspector:
-    """Looks at photographs in one way."""
+class Inspector:
+    """Looks at photographs in one way; made once in each worker."""
 
-    def __init__(
-        self,
-        segmenter: Weights,
-        isolator: Isolator,
-        cracks: Cracks,
-        repair: Repair,
-        report: Report,
-        tiles: Tiles,
-        plan: Plan,
-    ) -> None:
-        self._isolator, self._cracks, self._repair, self._report = isolator, cracks, repair, report
-        self._network, self._tiles, self._plan = rebuild(segmenter), tiles_for(segmenter, tiles), plan
-        self._mode = Image.model_validate(segmenter.facts["image"]).mode
-        self._threshold = threshold_of(segmenter, cracks)
-        parts: dict[str, BaseModel] = {
-            "cracks": cracks,
-            "repair": repair,
-            "tiles": self._tiles,
-        }
-        self._settings = {
-            **{name: part.model_dump(mode="json") for name, part in parts.items()},
-            "pictures": [report.side, report.quality],
-            "segmenter": segmenter.fingerprint(),
-            "threshold": self._threshold,
-            "format": _FORMAT,
-        }
+    def __init__(self, work: Inspecting) -> None:
+        self._raw, self._reading = work.raw, work.reading
+        self._isolator, self._cracks, self._repair, self._report = work.isolator, work.cracks, work.repair, work.report
+        self._network, self._tiles = rebuild(work.segmenter), tiles_for(work.segmenter, work.tiles)
+        self._plan = work.plan
+        self._mode = Image.model_validate(work.segmenter.facts["image"]).mode
+        self._threshold = threshold_of(work.segmenter, work.cracks)
+        self._settings = work.settings()
 
-    def key(self, path: str, photo_id: str) -> str:
+    def key(self, item: Item) -> str | None:
         """Identify what is found: another photograph, segmenter or parameter gives another key."""
-        mine = {"photograph": photo_id, "foreground": self._isolator.settings(path)}
+        photo_id = photo_id_of(self._raw, item[0])
+        return None if photo_id is None else self._key(item, photo_id)
+
+    def __call__(self, item: Item) -> Record:
+        """Find out all about a photograph, or say that an earlier run has; raises Undecodable."""
+        path, finished = item
+        if finished is not None:
+            photo_id = photo_id_of(self._raw, path)
+            if photo_id is not None and finished == self._key(item, photo_id):
+                return Record(path, "", {"image_id": photo_id, EARLIER: True})
+        began = time.monotonic()
+        photo_id, pixels = open_photograph(self._raw, path, mode="rgb", reading=self._reading)
+        facts, files = self.look(path, photo_id, pixels, time.monotonic() - began)
+        return Record(path, self._key(item, photo_id), facts, files)
+
+    def _key(self, item: Item, photo_id: str) -> str:
+        mine = {"photograph": photo_id, "foreground": self._isolator.settings(item[0])}
         decides = json.dumps({**self._settings, **mine}, sort_keys=True)
         return hashlib.blake2b(decides.encode(), digest_size=16).hexdigest()
 
-    def look(self, path: str, photo_id: str, pixels: NDArray[np.uint8], seconds: float) -> Record:
+    def look(
+        self, path: str, photo_id: str, pixels: NDArray[np.uint8], seconds: float
+    ) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Find out all about a photograph, (H, W, 3); ``seconds`` are those of its reading."""
         clock = _Clock(read=seconds)
         with clock.stage("foreground"):
@@ -211,7 +244,7 @@ class _Inspector:
             "seconds": clock.seconds,
             "cracks": [_facts(path, f"c{number}", crack, level) for number, crack in enumerate(found, start=1)],
         }
-        return Record(path, self.key(path, photo_id), facts, files)
+        return facts, files
 
     def _files(
         self,
@@ -276,14 +309,6 @@ def _facts(path: str, crack_id: str, crack: Crack, level: NDArray[np.uint8]) -> 
     }
 
 
-def _photo_id(raw: Source, path: str) -> str | None:
-    """Hash a file as ``open_photograph`` does; None where it cannot be read, which that one explains."""
-    try:
-        return hashlib.blake2b(raw.read(path), digest_size=16).hexdigest()
-    except Exception:  # an object store raises anything
-        return None
-
-
 class _Clock:
     """Seconds by stage."""
 
@@ -295,29 +320,3 @@ class _Clock:
         began = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - began, 3)
-
-
-class _Progress:
-    """Logs how far the inspection is, and every photograph that fails."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._kept = total, 0, 0
-        self._began = self._said = time.monotonic()
-
-    def step(self, path: str, *, kept: bool, why: str | None) -> None:
-        self._done += 1
-        self._kept += kept
-        if why is not None:
-            logger.warning("%s is left out: %s", path, why)
-        now = time.monotonic()
-        if now - self._said > _SECONDS_BETWEEN_LINES or self._done == self._total:
-            self._said = now
-            new = self._done - self._kept
-            left = (now - self._began) / new * (self._total - self._done) if new else 0.0
-            logger.info(
-                "inspected %s of %s photographs, %s of them in an earlier run; about %s s left",
-                f"{self._done:,}",
-                f"{self._total:,}",
-                f"{self._kept:,}",
-                f"{left:,.0f}",
-            )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
-from typing import Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,9 @@ from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.listing import Source
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.foreground import encode, find_structure, load_network
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +73,21 @@ class Isolator:
         prompts: Mapping[str, Prompts] | None = None,
     ) -> None:
         self._how, self._plan, self._cache, self._prompts = how, plan, cache, dict(prompts or {})
-        self._network = None if tensors is None else load_network(tensors, how, plan)
+        self._tensors = tensors
         self._weights = None if tensors is None else Weights(tensors, {}).fingerprint()
+        if plan.engine == "local":
+            self._network  # noqa: B018  (what is wrong with the weights is said now)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_network"}
+
+    @cached_property
+    def _network(self) -> Sam | None:
+        return None if self._tensors is None else load_network(self._tensors, self._how, self._plan)
 
     def settings(self, path: str) -> dict[str, Any]:
         """Give all that decides what is found in a photograph: JSON-like."""
-        if self._network is None:
+        if self._tensors is None:
             return self._how.model_dump(mode="json", exclude={"weights", "prompts", "model", "automatic"})
         said = self._prompts.get(path)
         how = self._how.model_dump(mode="json", exclude={"weights", "prompts"})

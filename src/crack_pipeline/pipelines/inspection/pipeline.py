@@ -66,6 +66,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 "params:tiles",
                 "params:reading",
                 "plan",
+                "blocks",
             ],
             "inspected",
             name="inspect_photographs",
