@@ -71,6 +71,17 @@ def test_an_address_where_nothing_answers_is_given_up_in_time(monkeypatch):
         cluster.join(Compute(engine="ray", address="ray://10.0.0.1:10001"))
 
 
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_a_run_is_given_up_before_anything_else_is_looked_at(project, kedro):
+    asked = "compute.engine=ray,compute.address=127.0.0.1:1,compute.patience=2"
+    done = kedro(project, "run", "--pipeline", "anomaly_predict", "--params", asked)
+    assert done.returncode != 0
+    assert "ConnectionError: " in done.stdout
+    assert "at 127.0.0.1:1 " in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "photographs are read from" not in done.stdout
+
+
 def test_storage_that_all_share_passes_and_nothing_is_left(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/a.jpg").write_bytes(b"a")

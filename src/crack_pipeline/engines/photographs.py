@@ -192,10 +192,12 @@ class Progress:
         What was done with one, such as ``segmented``.
     of
         What they are all of; empty where that is clear.
+    things
+        What they are.
     """
 
-    def __init__(self, total: int, done: str, of: str = "") -> None:
-        self._total, self._what, self._of = total, done, of
+    def __init__(self, total: int, done: str, of: str = "", things: str = "photographs") -> None:
+        self._total, self._what, self._of, self._things = total, done, of, things
         self._done = self._failed = self._earlier = 0
         self._began = self._said = time.monotonic()
 
@@ -211,14 +213,15 @@ class Progress:
         self._said = now
         seconds, new = max(now - self._began, 1e-3), self._done - self._earlier
         logger.info(
-            "%s %s of %s photographs%s%s%s, %.3g/s; about %s s left",
+            "%s %s of %s %s%s%s%s, %s/s; about %s s left",
             self._what,
             f"{self._done:,}",
             f"{self._total:,}",
+            self._things,
             self._of,
             f", {self._earlier:,} of them in an earlier run" if self._earlier else "",
             f" ({self._failed:,} left out)" if self._failed else "",
-            new / seconds,
+            f"{new / seconds:,.0f}" if new > 99 * seconds else f"{new / seconds:.3g}",
             f"{seconds / new * (self._total - self._done) if new else 0:,.0f}",
         )
 

@@ -99,7 +99,7 @@ def score_images(job: ImageScoring, table: pd.DataFrame, store: Store | None = N
     items = list(zip(table["image_id"].tolist(), table["row"].tolist(), strict=True))
     settings = job.settings() if store is not None else {}
     blocks = Blocks(items, job.plan.block or _IMAGES_IN_A_BLOCK, settings, identify=lambda item: item[0])
-    progress = Progress(len(items), "scored")
+    progress = Progress(len(items), "scored", things="images")
     found = []
     for part in tables(engine_of(job.plan), job, blocks, store, again=False):
         found.append(part.to_pandas())
