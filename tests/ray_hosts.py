@@ -51,7 +51,7 @@ class Hosts:
             errors="replace",
         )
 
-    def run(self, host: str, *command: str, seconds: float = 300, **changed: str) -> subprocess.CompletedProcess[str]:
+    def run(self, host: str, *command: str, seconds: float = 600, **changed: str) -> subprocess.CompletedProcess[str]:
         """Run a command on a host to its end."""
         process = self.start(host, *command, **changed)
         try:

@@ -92,14 +92,14 @@ def join(compute: Compute | Plan) -> None:
     if ray.is_initialized():
         return
     address = compute.address or os.environ.get("RAY_ADDRESS")
-    if address is not None:
-        _try(address, compute.patience)
+    if address not in (None, "local"):
+        _try(str(address), compute.patience)
     ray.init(
         address=address,
         log_to_driver=False,
         logging_level=logging.WARNING,
         configure_logging=True,
-        **({} if address else {"include_dashboard": False}),  # only what is started here is told
+        **({} if address not in (None, "local") else {"include_dashboard": False}),  # of what is started here
     )
     try:
         nodes = compare_nodes(compute.patience)
