@@ -115,7 +115,8 @@ def two_hosts(cores: int = 1, nodes: tuple[str, ...] = ("head", "other")) -> Ite
     nodes
         Hosts that are part of the cluster.
     """
-    names = {host: f"crack{os.getpid()}{host}" for host in ADDRESSES}
+    own = secrets.token_hex(4)
+    names = {host: f"crack{own}{host}" for host in ADDRESSES}
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="rh"))  # short, since Ray puts sockets below it
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -128,13 +129,14 @@ def two_hosts(cores: int = 1, nodes: tuple[str, ...] = ("head", "other")) -> Ite
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_memory_monitor_refresh_ms": "0",  # it would end workers for what else takes this machine's memory
         }
         hosts = Hosts(folder, names, surroundings)
         for host, name in names.items():
             _ip("netns", "add", name)
             stack.callback(subprocess.run, ["ip", "netns", "del", name], capture_output=True)
             stack.callback(hosts.kill, host)
-        ends = [f"v{os.getpid()}{end}" for end in "ab"]
+        ends = [f"v{own}{end}" for end in "ab"]
         _ip("link", "add", ends[0], "netns", names["head"], "type", "veth", "peer", ends[1], "netns", names["other"])
         for end, (host, address) in zip(ends, ADDRESSES.items(), strict=True):
             _ip("-n", names[host], "addr", "add", f"{address}/24", "dev", end)

@@ -32,13 +32,20 @@ import ray
 try:
     ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
 except BaseException as error:
-    print(json.dumps({"kind": type(error).__name__, "says": str(error)}))
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
+        chain.append(inner)
+    says = " | ".join(f"{type(one).__name__}: {one}" for one in chain)
+    print(json.dumps({"kind": type(error).__name__, "says": says}))
 else:
     print(json.dumps({"kind": ""}))
 sys.stdout.flush()
 os._exit(0)
 """
 """Joins a cluster and says how that went: Ray itself tries for minutes, or ends the process, if none answers."""
+
+
+_NO_TOKEN = ("AuthenticationError", "InvalidAuthToken", "Unauthenticated")
 
 
 class Ticket(Protocol):
@@ -87,6 +94,7 @@ def join(compute: Compute | Plan) -> None:
     require_ray()
     os.environ.setdefault(_MODE, "token")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of Ray's own statistics, of which nothing depends
     import ray
 
     if ray.is_initialized():
@@ -277,8 +285,10 @@ def _try(address: str, patience: float) -> None:
             "as 10.0.0.1:6379, on a machine that is part of it"
         )
     command = [sys.executable, "-c", _JOIN, address]
+    # how long it looks for a node on this machine: half of the time, so that there is some left to say so
+    surroundings = os.environ | {"RAY_gcs_server_request_timeout_seconds": str(max(1, int(patience / 2)))}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=False, env=surroundings)
     except subprocess.TimeoutExpired:
         raise ConnectionError(
             f"no Ray cluster answers at {address} within {patience:g} s (compute.patience): is the address that of its "
@@ -291,11 +301,11 @@ def _try(address: str, patience: float) -> None:
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
         raise ConnectionError(f"the Ray cluster at {address} cannot be joined: {last}") from None
     if answer["kind"]:
-        raise _translated(address, answer["kind"], answer["says"])
+        raise _translated(address, answer["says"], done.stderr)
 
 
-def _translated(address: str, kind: str, says: str) -> Exception:
-    """Say in our words why a cluster could not be joined."""
+def _translated(address: str, says: str, logged: str = "") -> Exception:
+    """Say in our words why a cluster could not be joined, from what Ray raised and logged."""
     if "Version mismatch" in says or "The cluster was started with" in says:
         found = re.findall(r"(Ray|Python):\s*([^\s,]+)", says)
         theirs, ours = (", ".join(" ".join(pair) for pair in part) for part in (found[:2], found[2:4]))
@@ -303,17 +313,17 @@ def _translated(address: str, kind: str, says: str) -> Exception:
             f"the Ray cluster at {address} runs {theirs or 'other versions'}, and this machine {ours or 'others'}: "
             "they must be the same"
         )
-    if kind == "AuthenticationError" or "token" in says.lower():
+    if any(word in says + logged for word in _NO_TOKEN):
         return ConnectionError(
             f"the Ray cluster at {address} does not know this machine's token: put that of the cluster into "
             "~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
         )
-    if "node_ip_address.json" in says or "raylet" in says.lower():
+    if "node to connect to" in says:
         return ConnectionError(
             f"this machine is not part of the Ray cluster at {address}: make it one with ray start --address={address} "
             "--num-cpus=0, or run the command on a machine that is"
         )
-    return ConnectionError(f"the Ray cluster at {address} cannot be joined: {says.strip() or kind}")
+    return ConnectionError(f"the Ray cluster at {address} cannot be joined: {says.strip()}")
 
 
 def compare_nodes(patience: float) -> list[str]:
