@@ -14,6 +14,7 @@ from crack_pipeline.engines import cluster
 from crack_pipeline.hooks import ProjectHooks
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.parameters import VAE
+from crack_pipeline.training import listening
 from crack_pipeline.training.compute import Compute, resolve
 
 
@@ -169,6 +170,21 @@ def test_a_node_that_says_so_ends_the_run_well(hooks, tracking, capsys):
 def test_what_is_new_is_told_by_tags_of_the_run(hooks, run):
     hooks.after_node_run(NODE, {"retraining_anomaly.news": SimpleNamespace(tags={"retraining.photographs": "abc"})})
     assert run().data.tags["retraining.photographs"] == "abc"
+
+
+@pytest.mark.parametrize(("elsewhere", "logged"), [({"devices": 2}, True), ({"engine": "ray"}, True), ({}, False)])
+def test_epochs_of_other_processes_are_tracked_here(hooks, run, monkeypatch, elsewhere, logged):
+    asked = []
+    autolog = SimpleNamespace(autolog=lambda **options: asked.append(options["disable"]))
+    monkeypatch.setattr(mlflow, "pytorch", autolog)
+    plan = resolve(Compute(accelerator="cpu", precision="32-true", batch_size=4)).model_copy(update=elsewhere)
+    hooks.before_node_run(Node(lambda x: x, "x", "y", name="node", tags="training"), {"anomaly.plan": plan})
+    listening.tell(0, {"train_loss": 0.5})
+    listening.tell(1, {"train_loss": 0.25})
+    assert asked == [logged]
+    history = mlflow.MlflowClient().get_metric_history(run().info.run_id, "train_loss")
+    assert [(metric.step, metric.value) for metric in history] == ([(0, 0.5), (1, 0.25)] if logged else [])
+    listening.listen(None)
 
 
 @pytest.mark.parametrize(("engine", "looked"), [("local", False), ("ray", True)])

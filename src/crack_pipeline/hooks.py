@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from crack_pipeline.endings import Ending, EndsWell
 from crack_pipeline.models.registered import IN_USE
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.tracking import Tracking
+from crack_pipeline.training import listening
 
 logger = logging.getLogger(__name__)
 _COMPUTE = "params:compute"
@@ -80,7 +82,11 @@ class ProjectHooks:
         """Log every field of typed parameters; let Lightning log every epoch of a node tagged ``training``."""
         self._tracking.probe()
         if "training" in node.tags and not self._tracking.lost:
-            mlflow.pytorch.autolog(log_models=False, log_datasets=False, checkpoint=False, silent=True)
+            together = any(name.endswith("plan") and _trains_elsewhere(value) for name, value in inputs.items())
+            options = {"log_models": False, "log_datasets": False, "checkpoint": False, "silent": True}
+            mlflow.pytorch.autolog(**options, disable=together)
+            # Lightning is in other processes, which cannot be expected to reach the tracking server.
+            listening.listen(self._log_epoch if together else None)
         leaves: dict[str, str] = {}
         for name, value in inputs.items():
             if isinstance(value, BaseModel) and name.startswith("params:") and name not in _UNTRACKED:
@@ -147,6 +153,11 @@ class ProjectHooks:
         click.echo(f"\nsee it with: make viz (lineage, pictures), {self._tracking.browser} (runs, curves, models)")
         self._tracking.finish(next((node.name for node in pipeline.nodes if _registers(node)), None))
 
+    def _log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        with self._tracking.guarded():
+            if mlflow.active_run():
+                mlflow.log_metrics(dict(metrics), step=epoch)
+
     def _end(self, ending: Ending) -> None:
         """End the run as if it had come to its end; raises EndsWell."""
         _clear_checkpoints(self._pipeline, self._catalog)
@@ -191,6 +202,10 @@ def _clear_checkpoints(pipeline: Pipeline, catalog: DataCatalog) -> None:
         dataset = catalog.get(name)
         if isinstance(dataset, FolderDataset):
             dataset.clear()
+
+
+def _trains_elsewhere(plan: Any) -> bool:
+    return bool(plan.engine == "ray" or plan.devices > 1)
 
 
 def _leaves(prefix: str, fields: dict[str, Any]) -> dict[str, str]:

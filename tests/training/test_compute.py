@@ -79,7 +79,7 @@ def test_a_moment_of_other_work_does_not_change_the_precision(monkeypatch, half,
     [
         {"batch_size": 0},
         {"batch_size": "many"},
-        {"devices": 2},
+        {"devices": 0},
         {"workers": -1},
         {"accelerator": "tpu"},
         {"precision": "64"},
@@ -89,6 +89,21 @@ def test_a_moment_of_other_work_does_not_change_the_precision(monkeypatch, half,
 def test_wrong_values_are_refused(wrong):
     with pytest.raises(ValidationError):
         Compute(**wrong)
+
+
+def test_processes_share_a_cpu_and_devices_must_be_there(monkeypatch):
+    assert resolve(Compute(accelerator="cpu", precision="32-true", devices=3)).devices == 3
+    monkeypatch.setattr(compute.torch.cuda, "device_count", lambda: 2)
+    for engine, refused in (("local", True), ("ray", False)):
+        reasons = {}
+        asked = Compute(engine=engine, devices=3)
+        if refused:
+            with pytest.raises(ValueError, match=r"compute\.devices is 3, but this machine has 2 for cuda"):
+                compute._devices(asked, "cuda", reasons)
+        else:
+            assert compute._devices(asked, "cuda", reasons) == 3
+    assert compute._devices(Compute(), "cuda", reasons) == 1
+    assert "one trains unless compute.devices says how many of 2 do" in reasons["devices"]
 
 
 def test_the_rate_of_a_matrix_product_is_a_rate():

@@ -61,7 +61,7 @@ def crops(photographs, train=None, validation=(0,), **options):
 
 
 def epoch(data, number):
-    data.trainer = SimpleNamespace(current_epoch=number)
+    data.trainer = SimpleNamespace(current_epoch=number, global_rank=0, world_size=1)
     return list(data.train_dataloader())
 
 

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
+from crack_pipeline.training.sharing import Place
+
+_ALONE = Place()
+
 
 class Images(Protocol):
     """What training needs of an image stack: shape (N, H, W) or (N, H, W, C), uint8."""
@@ -43,7 +47,13 @@ def normalise(images: Tensor, device: torch.device) -> Tensor:
 
 
 def loader(
-    images: Images, rows: NDArray[np.int64], batch_size: int, *, seed: int | None = None, workers: int = 0
+    images: Images,
+    rows: NDArray[np.int64],
+    batch_size: int,
+    *,
+    seed: int | None = None,
+    workers: int = 0,
+    place: Place = _ALONE,
 ) -> DataLoader[Tensor]:
     """Give an iterable of uint8 batches (n, C, H, W).
 
@@ -59,15 +69,19 @@ def loader(
         Shuffles the rows, the same way for the same seed; ``None`` keeps their order.
     workers
         Processes that read ahead.
+    place
+        Of the process among those that train together: of shuffled batches it is given its part, of others every so
+        many-th.
     """
     dataset = _Rows(images, rows)
     order: Sequence[int] = range(len(rows))
     if seed is not None:
         # Drawn here, so that it is the same however often an iterator is made: Lightning makes one or two an epoch.
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    batches = list(BatchSampler(order, batch_size, drop_last=False))
     return DataLoader(
         dataset,
-        sampler=BatchSampler(order, batch_size, drop_last=False),
+        sampler=place.deal(batches) if seed is None else [place.part(batch) for batch in batches],
         batch_size=None,
         num_workers=workers,
         # Its own: an iterator would otherwise draw from the noise of the training, and a resumed one more rarely.

@@ -30,7 +30,11 @@ class Compute(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: Literal["auto", 1] = Field("auto", description="number of devices that train; only 1 so far")
+    devices: Literal["auto"] | PositiveInt = Field(
+        "auto",
+        description="that train together, each on its part of every batch: devices of this machine (auto: 1), or "
+        "workers of a Ray cluster (auto: as many as it has room for)",
+    )
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         "auto", description="auto: bf16-mixed where the device computes it faster than 32-true"
     )
@@ -106,7 +110,7 @@ def resolve(compute: Compute) -> Plan:
     """
     reasons: dict[str, str] = {}
     accelerator = _accelerator(compute.accelerator, reasons)
-    devices = _number(compute.devices, 1, "devices", "training uses one device", reasons)
+    devices = _devices(compute, accelerator, reasons)
     precision = _precision(compute.precision, accelerator, reasons)
 
     gpus = (1.0 if accelerator == "cuda" else 0.0) if compute.gpus == "auto" else compute.gpus
@@ -198,6 +202,16 @@ def _accelerator(wanted: str, reasons: dict[str, str]) -> Accelerator:
         return "mps"
     reasons["accelerator"] = "no GPU found"
     return "cpu"
+
+
+def _devices(compute: Compute, accelerator: Accelerator, reasons: dict[str, str]) -> int:
+    there = max(1, torch.cuda.device_count()) if accelerator == "cuda" else 1
+    why = f"one trains unless compute.devices says how many of {there} do" if there > 1 else "training uses one device"
+    devices = _number(compute.devices, 1, "devices", why, reasons)
+    # A worker of a cluster sees no more than its own; on a CPU, they are processes.
+    if compute.engine == "local" and accelerator != "cpu" and devices > there:
+        raise ValueError(f"compute.devices is {devices}, but this machine has {there} for {accelerator}")
+    return devices
 
 
 def _precision(wanted: str, accelerator: Accelerator, reasons: dict[str, str]) -> Precision:

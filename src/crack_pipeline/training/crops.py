@@ -77,21 +77,30 @@ class Crops(Data):
         self, train: Source, validation: Source, *, batch_size: int, steps: int, seed: int, workers: int = 0
     ) -> None:
         super().__init__(batch_size=batch_size, images_per_epoch=steps * batch_size, seed=seed)
-        fixed = validation.draw(0)
-        # One loader each for all epochs, since starting its workers anew can take longer than an epoch on a GPU.
-        self._train = self._loader(train, _Batches(lambda: train.draw(self.epoch_seed), steps), workers)
-        self._validation = self._loader(validation, _Batches(lambda: fixed, len(fixed)), workers)
+        self._train, self._validation, self._steps, self._workers = train, validation, steps, workers
+        self._fixed = validation.draw(0)
+        # One loader each for all epochs, since starting its workers anew can take longer than an epoch on a GPU; made
+        # in the process that trains.
+        self._loaders: dict[str, DataLoader[tuple[Tensor, Tensor]]] = {}
 
     def train_dataloader(self) -> Any:
         """Give this epoch's batches: images (n, C, size, size) and masks (n, size, size), both uint8."""
-        return self._train
+        if "train" not in self._loaders:
+            self._loaders["train"] = self._loader(self._train, _Batches(self._draw, self._steps))
+        return self._loaders["train"]
 
     def val_dataloader(self) -> Any:
         """Give the validation batches, the same ones every time."""
-        return self._validation
+        if "validation" not in self._loaders:
+            fixed = self.place.deal(self._fixed)
+            self._loaders["validation"] = self._loader(self._validation, _Batches(lambda: fixed, len(fixed)))
+        return self._loaders["validation"]
 
-    def _loader(self, source: Source, batches: _Batches, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:
-        if workers:
+    def _draw(self) -> list[Any]:
+        return [self.place.part(batch) for batch in self._train.draw(self.epoch_seed)]
+
+    def _loader(self, source: Source, batches: _Batches) -> DataLoader[tuple[Tensor, Tensor]]:
+        if self._workers:
             # Every worker would start a thread per core. Told here: a process that was forked waits forever for the
             # threads that OpenCV had before.
             cv2.setNumThreads(1)
@@ -99,8 +108,8 @@ class Crops(Data):
             _Made(source),
             batch_size=None,
             sampler=batches,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            num_workers=self._workers,
+            persistent_workers=self._workers > 0,
             # Its own, so that reading does not use up the randomness of the training.
             generator=torch.Generator().manual_seed(self.seed),
             pin_memory=torch.cuda.is_available(),

@@ -23,12 +23,19 @@ from numpy.typing import NDArray
 from crack_pipeline.training.batches import Images, loader
 from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.memory import kept_memory
+from crack_pipeline.training.sharing import Place, place_of
 
 logger = logging.getLogger(__name__)
 # Lightning reports through the one that was imported last, and sets its level when it is.
 _LIGHTNING = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric")
 _SECONDS_BETWEEN_LINES = 15.0
 _STEPS_BETWEEN_CHECKS = 20
+_KNOWN_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*treespec, LeafSpec.*",
+    ".*Grad strides do not match bucket view strides.*",
+)
 
 
 class DivergedError(RuntimeError):
@@ -44,9 +51,24 @@ def fingerprint(**parts: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Give the seed of one epoch: randomness depends on the epoch, not on what ran before it."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """Give the seed of one epoch: randomness depends on the epoch, not on what ran before it.
+
+    Processes that train together, by their ranks, have different ones: each sees other images.
+    """
+    return int(np.random.SeedSequence([seed, epoch, rank] if rank else [seed, epoch]).generate_state(1)[0])
+
+
+def quieten() -> None:
+    """Keep Lightning from logging what is no news."""
+    for name in _LIGHTNING:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def ignore_known_warnings() -> None:
+    """Ignore warnings of what is as it should be."""
+    for message in _KNOWN_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
 
 
 class Data(pl.LightningDataModule):
@@ -55,7 +77,7 @@ class Data(pl.LightningDataModule):
     Parameters
     ----------
     batch_size
-        Images in a batch.
+        Images in a batch, all processes that train together counted.
     images_per_epoch
         How many an epoch learns from.
     seed
@@ -70,6 +92,11 @@ class Data(pl.LightningDataModule):
     def epoch_seed(self) -> int:
         """Seed of the epoch that is being trained."""
         return epoch_seed(self.seed, self.trainer.current_epoch if self.trainer else 0)
+
+    @property
+    def place(self) -> Place:
+        """Of this process among those that train together."""
+        return place_of(self.trainer)
 
 
 class Batches(Data):
@@ -90,11 +117,13 @@ class Batches(Data):
 
     def train_dataloader(self) -> Any:
         """Give this epoch's batches."""
-        return loader(self.images, self.train, self.batch_size, seed=self.epoch_seed, workers=self.workers)
+        return loader(
+            self.images, self.train, self.batch_size, seed=self.epoch_seed, workers=self.workers, place=self.place
+        )
 
     def val_dataloader(self) -> Any:
         """Give the validation batches."""
-        return loader(self.images, self.validation, self.batch_size, workers=self.workers)
+        return loader(self.images, self.validation, self.batch_size, workers=self.workers, place=self.place)
 
 
 class History(Callback):
@@ -263,6 +292,99 @@ class _Stop(EarlyStopping):
             logger.info("stopped early: %s has not become better for %d epochs", self.monitor, self.wait_count)
 
 
+@dataclass(frozen=True)
+class Training:
+    """All that a process needs to take part in a training; it can be pickled.
+
+    Attributes
+    ----------
+    module, data, plan, epochs, watch, callbacks
+        As for :func:`fit`.
+    folder
+        For the checkpoints of this training alone.
+    """
+
+    module: pl.LightningModule
+    data: Data
+    plan: Plan
+    epochs: int
+    folder: Path
+    watch: Watch | None
+    callbacks: tuple[Callback, ...]
+
+    def run(self, newest: Path | None, *more: Callback, devices: int | str = 1, **where: Any) -> list[Callback]:
+        """Train the module in place, as Lightning does it.
+
+        Parameters
+        ----------
+        newest
+            Checkpoint to go on from.
+        more
+            Callbacks of the process.
+        devices, where
+            For Lightning: how many devices, and what else it must know of them, such as a strategy.
+
+        Returns
+        -------
+        list of Callback
+            All of them, as they are after the training.
+        """
+        keepers: list[Callback] = []
+        if self.watch is not None:
+            keepers.append(Best(self.watch))
+            if self.watch.patience is not None:
+                options: dict[str, Any] = {"patience": self.watch.patience, "check_on_train_epoch_end": True}
+                keepers.append(_Stop(self.watch.metric, mode=self.watch.mode, **options))
+        # The last to be called, so that its checkpoint knows what the others know.
+        keepers.append(ModelCheckpoint(self.folder, "epoch-{epoch:05d}", monitor="epoch", mode="max", save_top_k=2))
+        progress = Progress(self.data.images_per_epoch, self.data.batch_size)
+        callbacks = [Finite(), History(), progress, *self.callbacks, *keepers, *more]
+        precision: Any = self.plan.precision
+        quieten()
+        trainer = pl.Trainer(
+            accelerator="gpu" if self.plan.accelerator == "cuda" else self.plan.accelerator,
+            devices=devices,
+            precision=precision,
+            max_epochs=self.epochs,
+            callbacks=callbacks,
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            **where,
+        )
+        with warnings.catch_warnings(), kept_memory():
+            ignore_known_warnings()
+            trainer.fit(self.module, self.data, ckpt_path=newest, weights_only=True)
+        return callbacks
+
+    def newest(self, *, announce: bool = True) -> tuple[Path | None, int]:
+        """Find the newest checkpoint that can be read, so that a damaged file costs one epoch, not the training.
+
+        Parameters
+        ----------
+        announce
+            Whether to log that the training goes on from there.
+
+        Returns
+        -------
+        tuple
+            Its path, and its epoch, from 0; None and -1 if there is none.
+        """
+        for path in sorted(self.folder.glob("epoch-*.ckpt"), reverse=True):
+            try:
+                epoch = torch.load(path, map_location="cpu", weights_only=True)["epoch"]
+            except Exception as error:
+                logger.warning("checkpoint %s cannot be read (%s); an earlier one is used", path.name, error)
+                continue
+            if announce:
+                logger.info("going on after epoch %d of an interrupted training", epoch + 1)
+            return path, int(epoch)
+        return None, -1
+
+
 def fit(
     module: pl.LightningModule,
     data: Data,
@@ -274,10 +396,11 @@ def fit(
     watch: Watch | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> pd.DataFrame:
-    """Train ``module`` in place.
+    """Train ``module`` in place, on as many devices as the plan says, or with the workers of a Ray cluster.
 
     A checkpoint is written after every epoch to a folder named by the fingerprint of ``identity``; a call with
-    the same identity goes on from the last one and ends with the weights of an uninterrupted training.
+    the same identity goes on from the last one and ends with the weights of an uninterrupted training, where the same
+    number of devices goes on.
 
     Parameters
     ----------
@@ -286,17 +409,17 @@ def fit(
     data
         Batches for training and validation.
     plan
-        Device, precision, workers, compilation.
+        Engine, devices, precision, workers, compilation.
     epochs
         How many.
     checkpoints
-        Folder for the checkpoints of all trainings of this model.
+        Folder for the checkpoints of all trainings of this model; all who train must reach it.
     identity
         Everything that decides the result beside epochs, batch size and seed; JSON-like.
     watch
         Decides which epoch's weights the module has at the end; None: those of the last one.
     callbacks
-        More to do during the training.
+        More to do during the training, which is then done here and on one device: what they know stays here.
 
     Returns
     -------
@@ -308,55 +431,24 @@ def fit(
     ------
     DivergedError
         If the loss becomes infinite or not a number.
+    ValueError
+        If there are fewer images in a batch than devices.
+    RuntimeError
+        If those who train together cannot go on; what they have done is kept.
     """
-    folder = checkpoints / fingerprint(**identity, epochs=epochs, batch_size=data.batch_size, seed=data.seed)
-    history = History()
-    keepers: list[Callback] = []
-    best = None
-    if watch is not None:
-        best = Best(watch)
-        keepers.append(best)
-        if watch.patience is not None:
-            keepers.append(_Stop(watch.metric, mode=watch.mode, patience=watch.patience, check_on_train_epoch_end=True))
-    # The last to be called, so that its checkpoint knows what the others know.
-    keepers.append(ModelCheckpoint(folder, "epoch-{epoch:05d}", monitor="epoch", mode="max", save_top_k=2))
-    precision: Any = plan.precision
-    for name in _LIGHTNING:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    trainer = pl.Trainer(
-        accelerator="gpu" if plan.accelerator == "cuda" else plan.accelerator,
-        devices=plan.devices,
-        precision=precision,
-        max_epochs=epochs,
-        callbacks=[Finite(), history, Progress(data.images_per_epoch, data.batch_size), *callbacks, *keepers],
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    with warnings.catch_warnings(), kept_memory():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-        trainer.fit(module, data, ckpt_path=_latest(folder), weights_only=True)
+    name = fingerprint(**identity, epochs=epochs, batch_size=data.batch_size, seed=data.seed)
+    training = Training(module, data, plan, epochs, (checkpoints / name).absolute(), watch, tuple(callbacks))
+    if (plan.engine == "ray" or plan.devices > 1) and not callbacks:
+        from crack_pipeline.training.together import train_together
+
+        history, best = train_together(training)
+    else:
+        done = training.run(training.newest()[0])
+        history = next(callback for callback in done if isinstance(callback, History))
+        best = next((callback for callback in done if isinstance(callback, Best)), None)
     if best is not None and best.weights:
         module.load_state_dict(best.weights)
         logger.info("the best epoch was %d: %s %.4g", best.epoch + 1, best.watch.metric, best.value)
     table = pd.DataFrame(history.rows)
     table.attrs["minutes"] = history.seconds / 60
     return table
-
-
-def _latest(folder: Path) -> Path | None:
-    """Give the newest checkpoint that can be read, so that a damaged file costs one epoch, not the training."""
-    for path in sorted(folder.glob("epoch-*.ckpt"), reverse=True):
-        try:
-            epoch = torch.load(path, map_location="cpu", weights_only=True)["epoch"]
-        except Exception as error:
-            logger.warning("checkpoint %s cannot be read (%s); an earlier one is used", path.name, error)
-            continue
-        logger.info("going on after epoch %d of an interrupted training", epoch + 1)
-        return path
-    return None

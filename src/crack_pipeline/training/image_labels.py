@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from crack_pipeline.training.batches import as_tensor, normalise
 from crack_pipeline.training.fit import Data
 from crack_pipeline.training.pooling import Pooling, pool
 from crack_pipeline.training.segmentation import SegmentationTraining
+from crack_pipeline.training.sharing import log_means
 
 Labelled = tuple[Tensor, Tensor, Tensor]
 """Images (n, C, S, S) uint8, masks (n, S, S) uint8 of what does not count (2), and labels (n,) float32."""
@@ -62,15 +64,15 @@ class ImageLabels(Data):
 
     def train_dataloader(self) -> Any:
         """Give this epoch's batches."""
-        return self._loader(self._squares, self._draw())
+        return self._loader(self._squares, [self.place.part(batch) for batch in self._draw()])
 
     def val_dataloader(self) -> Any:
         """Give the validation batches."""
         starts = range(0, len(self._fixed), self.batch_size)
         chosen = [self._fixed[start : start + self.batch_size] for start in starts]
-        return self._loader(self._validation, chosen)
+        return self._loader(self._validation, self.place.deal(chosen))
 
-    def _loader(self, squares: LabelledSquares, batches: list[NDArray[np.int64]]) -> DataLoader[Labelled]:
+    def _loader(self, squares: LabelledSquares, batches: Sequence[NDArray[np.int64]]) -> DataLoader[Labelled]:
         # With a generator of its own: an iterator would otherwise draw from the noise of the training.
         generator = torch.Generator().manual_seed(self.seed)
         return DataLoader(_Batches(squares, self._size), sampler=batches, batch_size=None, generator=generator)
@@ -119,7 +121,7 @@ class ImageLabelTraining(SegmentationTraining):
         with torch.autocast(self.device.type, enabled=False):
             images, masks = augment(images, masks, self.augmentation)
         loss = binary_cross_entropy_with_logits(self._pooled(self.network(images), masks), batch[2].to(self.device))
-        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(images))
+        log_means(self, {"train_loss": loss.detach()}, len(images))
         return loss
 
     def validation_step(self, batch: Any, _: int) -> None:
@@ -130,7 +132,7 @@ class ImageLabelTraining(SegmentationTraining):
             "validation_loss": binary_cross_entropy_with_logits(logits, labels),
             "validation_accuracy": ((logits > 0) == (labels > 0.5)).float().mean(),
         }
-        self.log_dict(measured, on_step=False, on_epoch=True, batch_size=len(labels))
+        log_means(self, measured, len(labels))
 
     def _pooled(self, logits: Tensor, masks: Tensor) -> Tensor:
         return pool(logits, masks == IGNORED, self.pooling)

@@ -14,6 +14,7 @@ from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED
 from crack_pipeline.models.picture_vae import Decoded, PictureVAE, details
 from crack_pipeline.training.batches import normalise
 from crack_pipeline.training.fit import epoch_seed
+from crack_pipeline.training.sharing import log_means
 from crack_pipeline.training.vae import kl_divergence
 
 _LARGEST_GRADIENT = 1.0
@@ -71,7 +72,7 @@ class PictureVAETraining(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Make the epoch's noise depend on nothing but seed and epoch."""
-        torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
+        torch.manual_seed(epoch_seed(self.seed, self.current_epoch, self.global_rank))
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         """Keep single batches from throwing everything over."""
@@ -121,8 +122,7 @@ class PictureVAETraining(pl.LightningModule):
         return losses
 
     def _note(self, stage: str, losses: dict[str, Tensor], number: int) -> None:
-        metrics = {f"{stage}_{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=number)
+        log_means(self, {f"{stage}_{name}": value.detach() for name, value in losses.items()}, number)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from crack_pipeline.training.fit import epoch_seed
 from crack_pipeline.training.losses import Term, loss
 from crack_pipeline.training.optimisers import Optimiser, create_optimiser
 from crack_pipeline.training.settling import settle
+from crack_pipeline.training.sharing import average_statistics, log_means, place_of, total
 
 _LEVELS = 256
 _RISING = 0.1
@@ -99,11 +100,12 @@ class SegmentationTraining(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Make the epoch's randomness depend on nothing but seed and epoch."""
-        torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
+        torch.manual_seed(epoch_seed(self.seed, self.current_epoch, self.global_rank))
 
     def remember(self, images: Tensor) -> None:
         """Keep some of an epoch's images as they are, (n, C, S, S) uint8, to settle normalisations with."""
-        if sum(plain[:, 0].numel() for plain in self._plain) < _SETTLING_PIXELS:
+        pixels = sum(plain[:, 0].numel() for plain in self._plain)
+        if pixels * place_of(self._trainer).of < _SETTLING_PIXELS:
             self._plain.append(images)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
@@ -114,7 +116,7 @@ class SegmentationTraining(pl.LightningModule):
             images, masks = augment(images, masks, self.augmentation)
         value, parts = loss(self.network(images), masks, self.terms)
         metrics = {"train_loss": value.detach(), **{f"train_{name}": part.detach() for name, part in parts.items()}}
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(images))
+        log_means(self, metrics, len(images))
         return value
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -133,6 +135,7 @@ class SegmentationTraining(pl.LightningModule):
         if self._plain:
             with self.trainer.precision_plugin.forward_context():
                 settle(self.result, (self.result(normalise(images, self.device)) for images in self._plain))
+            average_statistics(self, self.result)
         self._plain.clear()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
@@ -140,7 +143,7 @@ class SegmentationTraining(pl.LightningModule):
         images, masks = normalise(batch[0], self.device), batch[1].to(self.device)
         logits = self.result(images)
         value, _parts = loss(logits, masks, self.terms)
-        self.log("validation_loss", value, on_step=False, on_epoch=True, batch_size=len(images))
+        log_means(self, {"validation_loss": value}, len(images))
         # What is not a number makes the loss tell, which ends the training.
         probabilities = logits.float().sigmoid().squeeze(1).nan_to_num(0)
         level = (probabilities * _LEVELS).long().clamp_(max=_LEVELS - 1)
@@ -151,8 +154,8 @@ class SegmentationTraining(pl.LightningModule):
         """Log Dice over all pixels together, at the threshold at which it is highest."""
         if self._counted is None:
             return
-        above = self._counted.cpu().double().view(-1, _LEVELS).flip(1).cumsum(1)
+        above = total(self, self._counted).cpu().double().view(-1, _LEVELS).flip(1).cumsum(1)
         hit, false_alarm, cracks = above[CRACK], above[0], above[CRACK, -1]
         dice = 2 * hit / (hit + false_alarm + cracks).clamp(min=1)
-        self.log("validation_dice", float(dice.max()))
+        self.log("validation_dice", float(dice.max()), sync_dist=True)
         self._counted = None

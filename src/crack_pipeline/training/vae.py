@@ -12,6 +12,7 @@ from torch.nn.functional import mse_loss
 from crack_pipeline.models.vae import ConvVAE
 from crack_pipeline.training.batches import normalise
 from crack_pipeline.training.fit import epoch_seed
+from crack_pipeline.training.sharing import log_means
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ class VAETraining(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Make the epoch's noise depend on nothing but seed and epoch."""
-        torch.manual_seed(epoch_seed(self.seed, self.current_epoch))
+        torch.manual_seed(epoch_seed(self.seed, self.current_epoch, self.global_rank))
 
     def training_step(self, batch: Tensor, _: int) -> Tensor:
         """Give the loss of one batch of uint8 images (n, C, H, W)."""
@@ -98,5 +99,5 @@ class VAETraining(pl.LightningModule):
         images = normalise(batch, self.device)
         losses = self.loss(images)
         metrics = {f"{stage}_{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(images))
+        log_means(self, metrics, len(images))
         return losses["loss"]
