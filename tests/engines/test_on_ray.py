@@ -90,3 +90,12 @@ def test_a_worker_that_fits_nowhere_is_refused(node):
         cluster.resolve_there(node.model_copy(update={"cores": 64.0}))
     with pytest.raises(ValueError, match="no node of the Ray cluster has that"):
         cluster.resolve_there(node.model_copy(update={"gpus": 1.0}))
+
+
+def test_no_more_train_together_than_there_is_room_for(node):
+    plan = cluster.resolve_there(node)
+    assert (cluster.room(1.0, 0.0), cluster.room(0.5, 0.0), cluster.room(0.5, 1.0)) == (1, 2, 0)
+    assert plan.devices == 1
+    assert plan.reasons["devices"] == "the Ray cluster has room for 1 workers of 1 cores and 0 GPUs"
+    with pytest.raises(ValueError, match=r"compute\.devices is 2, and the Ray cluster has room for 1 workers"):
+        cluster.resolve_there(node.model_copy(update={"devices": 2}))

@@ -6,7 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any, NoReturn
 
+from fsspec.implementations.local import LocalFileSystem
 from kedro.io import AbstractDataset, DatasetError
+
+from crack_pipeline.datasets.block_folder import FolderTicket
 
 
 class FolderDataset(AbstractDataset[NoReturn, Path]):
@@ -36,6 +39,10 @@ class FolderDataset(AbstractDataset[NoReturn, Path]):
     def clear(self) -> None:
         """Delete what is in the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def ticket(self) -> FolderTicket:
+        """Give what tries on any machine whether it reaches the folder."""
+        return FolderTicket(LocalFileSystem(), str(self._folder.absolute()), str(self._folder))
 
     def _exists(self) -> bool:
         return self._folder.is_dir()

@@ -157,7 +157,7 @@ def resolve_there(compute: Compute) -> Plan:
     asked = compute.model_copy(update={"cores": cores, "gpus": gpus})
     remote = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=3)(resolve)
     try:
-        return ray.get(remote.remote(asked), timeout=10 * compute.patience)
+        plan: Plan = ray.get(remote.remote(asked), timeout=10 * compute.patience)
     except ray.exceptions.GetTimeoutError:
         raise ConnectionError(
             f"no worker of {cores:g} cores and {gpus:g} GPUs was free within {10 * compute.patience:g} s: does "
@@ -165,6 +165,29 @@ def resolve_there(compute: Compute) -> Plan:
         ) from None
     except ray.exceptions.RayTaskError as error:
         raise cause_of(error) from None
+    return _with_devices(plan, compute)
+
+
+def room(cores: float, gpus: float) -> int:
+    """Count the workers of so many cores and GPUs that the nodes of the cluster have room for, busy or not."""
+    return sum(
+        int(min(has.get(name, 0) / wanted for name, wanted in (("CPU", cores), ("GPU", gpus)) if wanted))
+        for has in (node["Resources"] for node in _alive())
+    )
+
+
+def _with_devices(plan: Plan, compute: Compute) -> Plan:
+    """Say how many workers train together; raises ValueError if more are asked for than there is room for."""
+    # One that trains has a whole GPU, since it is busy all of the time.
+    gpus = max(1.0, plan.gpus) if plan.accelerator == "cuda" else 0.0
+    most = room(plan.cores, gpus)
+    what = f"{most} workers of {plan.cores:g} cores and {gpus:g} GPUs"
+    if compute.devices == "auto":
+        why = plan.reasons | {"devices": f"the Ray cluster has room for {what}"}
+        return plan.model_copy(update={"devices": max(1, most), "reasons": why})
+    if compute.devices > most:
+        raise ValueError(f"compute.devices is {compute.devices}, and the Ray cluster has room for {what}")
+    return plan
 
 
 def check_everywhere(tickets: Sequence[Ticket], patience: float) -> None:
