@@ -91,6 +91,9 @@ def _loader(runtime: dict[str, Any]) -> OmegaConfigLoader:
         str(CONF),
         base_env="base",
         default_run_env="base",
-        config_patterns={"catalog": ["catalog/ingestion.yml"], "parameters": ["parameters/ingestion.yml"]},
+        config_patterns={
+            "catalog": ["catalog/ingestion.yml"],
+            "parameters": ["parameters/ingestion.yml", "parameters/compute.yml"],
+        },
         runtime_params=runtime,
     )

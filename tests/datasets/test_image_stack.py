@@ -231,7 +231,7 @@ def test_a_full_disk_is_one_clear_message_and_leaves_the_earlier_stack(tmp_path,
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("crack_pipeline.datasets.image_stack._RowWriter.append", full)
+    monkeypatch.setattr("crack_pipeline.datasets.stack_writing._RowWriter.append", full)
     with pytest.raises(DatasetError, match=r"is full .* the earlier image stack is untouched"):
         dataset.save(chunk(1, 3, value=2))
     assert dataset.load().take(np.arange(3)).max() == 1

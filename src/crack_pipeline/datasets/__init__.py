@@ -12,6 +12,7 @@ from crack_pipeline.datasets.model_registry import ModelRegistryDataset
 from crack_pipeline.datasets.on_demand import OnDemandDataset
 from crack_pipeline.datasets.onnx import OnnxDataset
 from crack_pipeline.datasets.optional import OptionalParquetDataset
+from crack_pipeline.datasets.part_folder import PartFolderDataset
 from crack_pipeline.datasets.pretrained import PretrainedEncodersDataset
 from crack_pipeline.datasets.raw_root import RawRootDataset
 from crack_pipeline.datasets.record_folder import RecordFolderDataset
@@ -38,6 +39,7 @@ __all__ = [
     "OnDemandDataset",
     "OnnxDataset",
     "OptionalParquetDataset",
+    "PartFolderDataset",
     "PretrainedEncodersDataset",
     "RawRootDataset",
     "RecordFolderDataset",

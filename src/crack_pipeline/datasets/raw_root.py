@@ -26,6 +26,8 @@ NOT_A_FILE = "not a file"
 UNREADABLE = "unreadable"
 
 _SMALL = 2**26
+_VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
+"""What file systems call that which changes with the content of a file, the surest first."""
 
 
 class Entry(NamedTuple):
@@ -39,12 +41,15 @@ class Entry(NamedTuple):
         In bytes; 0 where it cannot be known.
     kind, reason
         Empty, or why the file must not be read: a short word to count by, and a sentence.
+    version
+        Changes when the content does, as far as the file system tells without the file being opened.
     """
 
     path: str
     size: int
     kind: str = ""
     reason: str = ""
+    version: str = ""
 
 
 class RawRoot(ABC):
@@ -63,7 +68,7 @@ class RawRoot(ABC):
         last = ""
         for entry in sorted(self._entries()):
             if entry.path == last and not entry.kind:
-                yield Entry(entry.path, entry.size, UNREADABLE, "a second file of the same name")
+                yield Entry(entry.path, entry.size, UNREADABLE, "a second file of the same name", entry.version)
             else:
                 yield entry
             last = entry.path
@@ -133,7 +138,7 @@ class LocalRoot(RawRoot):
             return Entry(path, 0, NOT_A_FILE, "a pipe, socket or device, not a file")
         if not item.path.endswith(path):
             return Entry(path, status.st_size, UNREADABLE, "its name is not valid UTF-8: rename it")
-        return Entry(path, status.st_size)
+        return Entry(path, status.st_size, version=str(status.st_mtime_ns))
 
     def _relative(self, full: str) -> str:
         path = full[len(str(self._folder)) :].replace(os.sep, "/").lstrip("/")
@@ -169,7 +174,8 @@ class RemoteRoot(RawRoot):
             elif about.get("type", "file") != "file":
                 yield Entry(path, 0, NOT_A_FILE, f"a {about['type']}, not a file")
             else:
-                yield Entry(path, int(about.get("size") or 0))
+                version = next((about[name] for name in _VERSIONS if about.get(name)), "")
+                yield Entry(path, int(about.get("size") or 0), version=str(version))
 
 
 class ZipRoot(RawRoot):
@@ -216,7 +222,7 @@ class ZipRoot(RawRoot):
             elif info.flag_bits & 1:
                 yield Entry(path, info.file_size, UNREADABLE, "encrypted in the archive")
             else:
-                yield Entry(path, info.file_size)
+                yield Entry(path, info.file_size, version=str(info.CRC))
 
     def _archive(self) -> zipfile.ZipFile:
         with self._lock:

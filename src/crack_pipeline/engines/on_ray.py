@@ -56,7 +56,7 @@ class RayEngine:
             batch_size=1,
             num_cpus=self._plan.cores,
             num_gpus=self._plan.gpus or None,
-            compute=ActorPoolStrategy(min_size=1, max_size=min(len(rows), self._workers())),
+            compute=ActorPoolStrategy(min_size=1, max_size=min(len(rows), self.workers())),
         )
         try:
             for row in results.iter_rows():
@@ -67,7 +67,8 @@ class RayEngine:
         except ray.exceptions.RayError as error:
             raise RuntimeError(f"the Ray cluster cannot go on: {str(error).strip().splitlines()[-1]}") from error
 
-    def _workers(self) -> int:
+    def workers(self) -> int:
+        """Count the workers for which the cluster has room."""
         import ray
 
         have = ray.cluster_resources()

@@ -14,6 +14,7 @@ scores do not depend on how the work is cut into blocks.
 
 import logging
 import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -95,12 +96,72 @@ def find_candidates(coarse: NDArray[np.int8], *, minimum: float, shortlist: int,
         done = list(executor.map(compare, range(0, len(first), _BATCH)))
     orientation = np.concatenate([part for part, _ in done] or [np.empty(0, np.int64)])
     correlation = np.concatenate([part for _, part in done] or [np.empty(0, np.float32)])
-    score = np.rint(correlation.clip(0, 1) * (1 << (_SCORE_BITS - 1))).astype(np.int64)
+    score = _whole(correlation)
     enough = np.flatnonzero(correlation >= minimum)
     pairs = np.column_stack([first, second, score])[enough]
     kept = enough[_keep_best(pairs, len(usable), per_image)[0]]
     kept = kept[np.lexsort((second[kept], first[kept]))]
     return Pairs(usable[first[kept]], usable[second[kept]], orientation[kept])
+
+
+class ScoredPairs(NamedTuple):
+    """Pairs as in :class:`Pairs`, and the ``score`` (n,) int64 of the second sieve."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    orientation: NDArray[np.int64]
+    score: NDArray[np.int64]
+
+
+Tables = Callable[[], Iterable[tuple[int, NDArray[np.int8]]]]
+"""Gives coarse maps from the first on, part by part: index of the first of a part, and (k, 16, 16) int8."""
+
+
+def find_partners(
+    coarse: NDArray[np.int8], start: int, everything: Tables, *, minimum: float, shortlist: int, per_image: int
+) -> ScoredPairs:
+    """Propose pairs of some images with any other, so that several machines can share a search.
+
+    What `choose_pairs` makes of the pairs of all images is what `find_candidates` gives. The machines need nothing of
+    each other: each pair is looked at from both of its images, which doubles the work of the first sieve.
+
+    Parameters
+    ----------
+    coarse
+        (m, 16, 16) int8 coarse maps of the images.
+    start
+        Index of the first of them among all, which they follow.
+    everything
+        Gives all maps; called twice.
+    minimum, shortlist, per_image
+        As for `find_candidates`.
+
+    Returns
+    -------
+    ScoredPairs
+        Each pair once, ``first`` below ``second``, by their indices among all.
+    """
+    with threadpool_limits(1, user_api="blas"):
+        own, partner = _find_shortlists(coarse, start, everything, shortlist)
+        # Of a pair that is in the lists of both of its images, once is enough.
+        first, second = np.minimum(own, partner), np.maximum(own, partner)
+        _, once = np.unique(first << 31 | second, return_index=True)
+        found = list(_look_closely(coarse, start, everything, own[once], partner[once], minimum))
+    columns = [np.concatenate([np.empty(0, np.int64), *column]) for column in zip(*found, strict=True)]
+    pairs = ScoredPairs(*columns) if columns else ScoredPairs(*(np.empty(0, np.int64) for _ in range(4)))
+    return _some(pairs, _best_of_either(pairs, per_image))
+
+
+def choose_pairs(found: Iterable[ScoredPairs], per_image: int) -> Pairs:
+    """Choose among the pairs that `find_partners` proposed for all images; see `find_candidates`."""
+    columns = [np.concatenate([np.empty(0, np.int64), *column]) for column in zip(*found, strict=True)]
+    pairs = ScoredPairs(*columns) if columns else ScoredPairs(*(np.empty(0, np.int64) for _ in range(4)))
+    order = np.lexsort((pairs.second, pairs.first))
+    pairs = _some(pairs, order)
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(pairs.first) != 0) | (np.diff(pairs.second) != 0)
+    pairs = _some(pairs, new)
+    return Pairs(*_some(pairs, _best_of_either(pairs, per_image))[:3])
 
 
 def turn(maps: NDArray[np.int8], orientation: NDArray[np.int64]) -> NDArray[np.int8]:
@@ -182,9 +243,19 @@ def _compare(
     descriptors: NDArray[np.float32], rows: slice, columns: slice, floors: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Pairs (row, column, score) of two blocks, row below column, scored by their best orientation."""
+    best = _best_scores(descriptors[rows], descriptors[columns])
+    enough = np.minimum(floors[rows, None].astype(np.float32), floors[columns].astype(np.float32))
+    row, column = np.divmod(np.flatnonzero(best >= enough), best.shape[1])
+    score = best[row, column].astype(np.int64)
+    found = np.column_stack([row + rows.start, column + columns.start, score])
+    return found[found[:, 0] < found[:, 1]] if rows == columns else found
+
+
+def _best_scores(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Score (n, m) of every pair of descriptors, in its best orientation."""
     best: NDArray[np.float32] | None = None
-    for turned in (descriptors[rows], descriptors[rows][:, _transposition()]):
-        even, odd_x, odd_y, odd = (turned[:, part] @ descriptors[columns, part].T for part in _PARITIES)
+    for turned in (first, first[:, _transposition()]):
+        even, odd_x, odd_y, odd = (turned[:, part] @ second[:, part].T for part in _PARITIES)
         # The largest of even ± odd_y ± odd_x ± odd, where the last sign is the product of the others.
         upper = np.abs(odd_x + odd)
         upper += even
@@ -196,11 +267,100 @@ def _compare(
         np.maximum(upper, even, out=upper)
         best = upper if best is None else np.maximum(best, upper, out=best)
     assert best is not None
-    enough = np.minimum(floors[rows, None].astype(np.float32), floors[columns].astype(np.float32))
-    row, column = np.divmod(np.flatnonzero(best >= enough), best.shape[1])
-    score = best[row, column].astype(np.int64)
-    found = np.column_stack([row + rows.start, column + columns.start, score])
-    return found[found[:, 0] < found[:, 1]] if rows == columns else found
+    return best
+
+
+def _find_shortlists(
+    coarse: NDArray[np.int8], start: int, everything: Tables, limit: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the best ``limit`` partners of every image: index of the image and of the partner, among all."""
+    mine = _describe(coarse)
+    floors = np.full(len(mine), np.ceil(_FLOOR * _NORM**2), np.float32)
+    found = [np.empty((0, 3), np.int64)]
+    waiting = settled = 0
+    reported = time.monotonic()
+    for origin, maps in everything():
+        theirs = _describe(maps)
+        for left in range(0, len(theirs), _BLOCK):
+            for top in range(0, len(mine), _BLOCK):
+                best = _best_scores(mine[top : top + _BLOCK], theirs[left : left + _BLOCK])
+                row, column = np.divmod(np.flatnonzero(best >= floors[top : top + _BLOCK, None]), best.shape[1])
+                score = best[row, column].astype(np.int64)
+                pairs = np.column_stack([row + top, column + (left + origin), score])
+                found.append(pairs[pairs[:, 0] + start != pairs[:, 1]])
+                waiting += len(found[-1])
+            if waiting > 0.3 * settled + 100_000:
+                found, waiting = [_keep_shortlists(np.concatenate(found), limit, floors)], 0
+                settled = len(found[0])
+        if time.monotonic() - reported > 5:
+            reported = time.monotonic()
+            logger.info("compared %d images with %d others", len(mine), origin + len(theirs))
+    kept = _keep_shortlists(np.concatenate(found), limit, floors)
+    return kept[:, 0] + start, kept[:, 1]
+
+
+def _keep_shortlists(pairs: NDArray[np.int64], limit: int, floors: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Keep the best ``limit`` pairs (row, column, score) of every row; raises the floors, in place."""
+    order = np.lexsort((pairs[:, 1], -pairs[:, 2], pairs[:, 0]))
+    pairs = pairs[order]
+    rank = _ranks(pairs[:, 0])
+    last = pairs[rank == limit - 1]
+    floors[last[:, 0]] = last[:, 2]
+    return pairs[rank < limit]
+
+
+def _ranks(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many equal ones come before each of some sorted values."""
+    begins = np.flatnonzero(np.diff(values, prepend=-1))
+    return np.arange(len(values)) - np.repeat(begins, np.diff(begins, append=len(values)))
+
+
+def _look_closely(
+    coarse: NDArray[np.int8],
+    start: int,
+    everything: Tables,
+    own: NDArray[np.int64],
+    partner: NDArray[np.int64],
+    minimum: float,
+) -> Iterator[ScoredPairs]:
+    """Put pairs through the second sieve, part of the partners by part."""
+    used = np.unique(own) - start
+    mine = coarse[used]
+    descriptors, spectra = _describe(mine), _spectra(mine)
+    for origin, maps in everything():
+        here = np.flatnonzero((partner >= origin) & (partner < origin + len(maps)))
+        theirs, place = np.unique(partner[here] - origin, return_inverse=True)
+        both_descriptors = np.concatenate([descriptors, _describe(maps[theirs])])
+        both_spectra = np.concatenate([spectra, _spectra(maps[theirs])])
+        for begin in range(0, len(here), _BATCH):
+            some = here[begin : begin + _BATCH]
+            of_own = np.searchsorted(used, own[some] - start)
+            of_partner = place[begin : begin + _BATCH] + len(used)
+            lower = own[some] < partner[some]
+            a, b = np.where(lower, of_own, of_partner), np.where(lower, of_partner, of_own)
+            orientation = _orientations(both_descriptors[a], both_descriptors[b])
+            correlation = _correlate(both_spectra, a, b, orientation)
+            enough = np.flatnonzero(correlation >= minimum)
+            first, second = np.minimum(own[some], partner[some]), np.maximum(own[some], partner[some])
+            yield ScoredPairs(first[enough], second[enough], orientation[enough], _whole(correlation)[enough])
+
+
+def _whole(correlation: NDArray[np.float32]) -> NDArray[np.int64]:
+    return np.rint(correlation.clip(0, 1) * (1 << (_SCORE_BITS - 1))).astype(np.int64)
+
+
+def _some(pairs: ScoredPairs, which: NDArray[np.int64] | NDArray[np.bool_]) -> ScoredPairs:
+    return ScoredPairs(*(column[which] for column in pairs))
+
+
+def _best_of_either(pairs: ScoredPairs, limit: int) -> NDArray[np.bool_]:
+    """Tell what `_keep_best` tells, for any number of images."""
+    images = np.concatenate([pairs.first, pairs.second])
+    partners = np.concatenate([pairs.second, pairs.first])
+    order = np.lexsort((partners, -np.tile(pairs.score, 2), images))
+    kept = np.zeros(len(images), bool)
+    kept[order] = _ranks(images[order]) < limit
+    return kept[: len(pairs.first)] | kept[len(pairs.first) :]
 
 
 def _keep_best(

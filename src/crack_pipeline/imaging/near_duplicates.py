@@ -16,7 +16,7 @@ import hashlib
 import logging
 import os
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,30 +147,74 @@ def find_groups(
     _check_parameters(minimum_similarity, candidate_similarity, shortlist, candidates_per_image, workers)
     total = int(fingerprints.shape[0])
     threads = workers or os.cpu_count() or 1
-    digests, headers = np.empty(total, np.uint64), np.empty((total, _HEADER), np.uint8)
-    for start in range(0, total, _READ_ROWS):
-        rows = _take(fingerprints, np.arange(start, min(start + _READ_ROWS, total)))
-        headers[start : start + len(rows)] = rows[:, :_HEADER]
-        digests[start : start + len(rows)] = [_digest(row) for row in rows]
-    # Equal rows become one, in an order that depends on the content alone, so neither does the result.
-    _, distinct, member = np.unique(digests, return_index=True, return_inverse=True)
-    side = duplicate_candidates.COARSE_SIZE
+    found = distinguish(fingerprints)
     pairs = duplicate_candidates.find_candidates(
-        np.ascontiguousarray(headers[distinct, 8:]).view(np.int8).reshape(-1, side, side),
+        found.coarse_of(slice(None)),
         minimum=candidate_similarity,
         shortlist=shortlist,
         per_image=candidates_per_image,
         workers=threads,
     )
-    logger.info("%d images, %d of them distinct: %d pairs to compare", total, len(distinct), len(pairs.first))
+    logger.info("%d images, %d of them distinct: %d pairs to compare", total, len(found.rows), len(pairs.first))
+    same = duplicate_verification.verify(
+        pairs, lambda which: textures(fingerprints, found.rows[which]), minimum=minimum_similarity, workers=threads
+    )
+    return connect(found, pairs.first[same], pairs.second[same])
 
-    def texture(index: NDArray[np.int64]) -> NDArray[np.int8]:
-        rows = _take(fingerprints, distinct[index])[:, _HEADER:]
-        return np.ascontiguousarray(rows).view(np.int8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE)
 
-    same = duplicate_verification.verify(pairs, texture, minimum=minimum_similarity, workers=threads)
-    groups = _components(len(distinct), pairs.first[same], pairs.second[same])[member]
-    smallest = np.full(len(distinct), total, np.int64)
+class Distinct(NamedTuple):
+    """Fingerprints that differ, in an order that depends on their content alone, so that neither do groups.
+
+    Attributes
+    ----------
+    rows
+        (n,) int64: the first row that has each.
+    member
+        (N,) int64: which one each row has.
+    digests
+        (n,) uint64: hash of each, ascending.
+    coarse
+        (N, 256) int8: the coarse maps of all rows.
+    """
+
+    rows: NDArray[np.int64]
+    member: NDArray[np.int64]
+    digests: NDArray[np.uint64]
+    coarse: NDArray[np.int8]
+
+    def coarse_of(self, which: slice) -> NDArray[np.int8]:
+        """Coarse maps (k, 16, 16) of some of those that differ."""
+        side = duplicate_candidates.COARSE_SIZE
+        return self.coarse[self.rows[which]].reshape(-1, side, side)
+
+
+def distinguish(fingerprints: Any) -> Distinct:
+    """Find the fingerprints that differ; raises ValueError as `find_groups`.
+
+    Takes about 300 bytes a row.
+    """
+    _check(fingerprints)
+    total = int(fingerprints.shape[0])
+    digests, coarse = np.empty(total, np.uint64), np.empty((total, _HEADER - 8), np.int8)
+    for start in range(0, total, _READ_ROWS):
+        rows = _take(fingerprints, np.arange(start, min(start + _READ_ROWS, total)))
+        coarse[start : start + len(rows)] = np.ascontiguousarray(rows[:, 8:_HEADER]).view(np.int8)
+        digests[start : start + len(rows)] = [_digest(row) for row in rows]
+    different, first, member = np.unique(digests, return_index=True, return_inverse=True)
+    return Distinct(first.astype(np.int64), member.astype(np.int64), different, coarse)
+
+
+def textures(fingerprints: Any, rows: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Texture maps (k, T, T) of some rows."""
+    maps = np.ascontiguousarray(_take(fingerprints, rows)[:, _HEADER:])
+    return maps.view(np.int8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE)
+
+
+def connect(found: Distinct, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give the groups (N,) of all rows, named as by `find_groups`, from pairs of distinct fingerprints."""
+    total = len(found.member)
+    groups = _components(len(found.rows), first, second)[found.member]
+    smallest = np.full(len(found.rows), total, np.int64)
     np.minimum.at(smallest, groups, np.arange(total))
     return smallest[groups]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,34 @@ class Chunk:
         0 for the first chunk, which begins a new stack.
     last
         Whether the stack is complete with it.
+    remarks
+        How many of its photographs there is something to say of, by a word each.
     """
 
     fingerprints: NDArray[np.uint8]
     index: pd.DataFrame
     photos: pd.DataFrame
     rejected: pd.DataFrame
+    number: int
+    last: bool
+    remarks: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StackPart:
+    """A part of a stack that is written already, as a stack of its own.
+
+    Attributes
+    ----------
+    folder
+        Where it lies, on the file system of the whole stack.
+    number
+        0 for the first part, which begins a new stack.
+    last
+        Whether the stack is complete with it.
+    """
+
+    folder: Path
     number: int
     last: bool
 

@@ -272,7 +272,8 @@ def test_names_follow_the_namespace():
     pipeline = create_pipeline("anomaly")
     assert pipeline.inputs() == {
         "anomaly.raw", "anomaly.known_partition", "params:dataset", "params:presets", "params:reading",
-        "params:duplicates", "params:anomaly.image", "params:anomaly.partition",
+        "params:duplicates", "params:anomaly.image", "params:anomaly.partition", "params:compute",
+        "anomaly.image_parts", "anomaly.group_blocks",
     }  # fmt: skip
     assert {
         "anomaly.images",

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 INDEX = ("image_id", "photo_id", "photo", "label", "width", "height", "crack_pixels")
 PHOTOS = ("photo_id", "path", "label", "mask_path", "source", "width", "height")
 DOUBTFUL = "doubtful"
+UNCERTAIN, UNUSABLE = "uncertain", "unusable"
 
 # Pillow's copy and the array, which both exist for a moment; a picture that is turned upright needs no more
 _BYTES_PER_PIXEL = 8
@@ -196,23 +198,33 @@ def develop_all(
         At least one; the last says so. No more than a few chunks are in memory at a time, nor more than
         ``reading.room`` bytes of pictures on their way into one.
     """
-    rows = photographs.assign(size=photographs.get("size", 0))
-    rows = rows[["path", "label", "mask_path", "source", "size"]].astype(object)
-    rows = rows.where(rows.notna(), None)
+    rows = in_rows(photographs)
     work = partial(_develop_row, source=source, preset=preset, image=image, reading=reading)
-    progress = _Progress(len(rows))
+    progress = Progress(len(rows))
     chunk = _Collector(image)
-    uncertain = unusable = 0
+    remarks: Counter[str] = Counter()
     items = rows.itertuples(index=False, name=None)
     for row, result in in_order(work, items, workers=reading.workers, room=reading.room):
         chunk.add(row, result)
-        uncertain += isinstance(result, Developed) and result.uncertain
-        unusable += isinstance(result, Developed) and result.unusable
+        remarks.update(remarks_on(result))
         progress.step()
         if chunk.files >= reading.chunk or chunk.bytes >= reading.chunk_bytes:
             yield chunk.flush(last=False)
     yield chunk.flush(last=True)
     progress.end()
+    warn_of(remarks)
+
+
+def remarks_on(result: Developed | Undecodable) -> list[str]:
+    """Name what there is to say of one photograph, for `warn_of` to count."""
+    if isinstance(result, Undecodable):
+        return []
+    return [name for name in (UNCERTAIN, UNUSABLE) if getattr(result, name)]
+
+
+def warn_of(remarks: Mapping[str, int]) -> None:
+    """Warn of what is odd about photographs, once for all of them."""
+    unusable, uncertain = remarks.get(UNUSABLE, 0), remarks.get(UNCERTAIN, 0)
     if unusable:
         logger.warning(
             "%s masks cannot be read, or contradict the folders of their photographs: these are taken as photographs "
@@ -225,6 +237,13 @@ def develop_all(
             "taken as drawn on the photograph seen upright; look whether they lie on the cracks",
             f"{uncertain:,}",
         )
+
+
+def in_rows(photographs: pd.DataFrame) -> pd.DataFrame:
+    """Take what decides how photographs are developed, as plain values: path, label, mask, source and size."""
+    rows = photographs.assign(size=photographs.get("size", 0))
+    rows = rows[["path", "label", "mask_path", "source", "size"]].astype(object)
+    return rows.where(rows.notna(), None)
 
 
 def _develop_row(
@@ -361,6 +380,7 @@ class _Collector:
         self._index: list[tuple[Any, ...]] = []
         self._photos: list[tuple[Any, ...]] = []
         self._rejected: list[tuple[str, str, str]] = []
+        self._remarks: Counter[str] = Counter()
 
     def add(self, row: tuple[Any, ...], result: Developed | Undecodable) -> None:
         path, _, mask_path, source, _ = row
@@ -368,6 +388,7 @@ class _Collector:
         if isinstance(result, Undecodable):
             self._rejected.append((path, result.kind, result.reason))
             return
+        self._remarks.update(remarks_on(result))
         photo = self._photos_before + len(self._photos)
         self._images += result.images
         self._masks += result.masks or []
@@ -386,6 +407,7 @@ class _Collector:
             "rejected": pd.DataFrame(self._rejected, columns=list(REJECTED)),
             "number": self._number,
             "last": last,
+            "remarks": dict(self._remarks),
         }
         chunk: ImageChunk | PhotographChunk
         if self._image.size is None:
@@ -402,22 +424,24 @@ class _Collector:
         return chunk
 
 
-class _Progress:
-    """Logs how far the decoding is, every few seconds."""
+class Progress:
+    """Logs how far the decoding of so many photographs in all is, every few seconds."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._done = 0
         self._start = self._reported = time.monotonic()
 
-    def step(self) -> None:
-        self._done += 1
+    def step(self, number: int = 1) -> None:
+        """Count some that are decoded."""
+        self._done += number
         now = time.monotonic()
         if now - self._reported >= _SECONDS_BETWEEN_REPORTS:
             self._reported = now
             self._report(now)
 
     def end(self) -> None:
+        """Say how far it is."""
         self._report(time.monotonic())
 
     def _report(self, now: float) -> None:

@@ -16,13 +16,15 @@ from crack_pipeline.pipelines.ingestion.parameters import Part, Preset, plain
 
 logger = logging.getLogger(__name__)
 
-PHOTOGRAPHS = ("path", "label", "mask_path", "source", "size")
+PHOTOGRAPHS = ("path", "label", "mask_path", "source", "size", "version")
 REJECTED = ("path", "kind", "reason")
 
 UNKNOWN, TOO_LARGE = "unknown class", "too large"
 NO_MASK, MASK, MASK_FOLDER = "no mask", "unreadable mask", "mask folder"
 UNMARKED = "crack without mask"
 ORPHAN_MASK, AMBIGUOUS_MASK = "orphan mask", "ambiguous mask"
+
+File = tuple[str, int, str, str] | tuple[str, int, str, str, str]
 
 _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
 
@@ -32,15 +34,15 @@ class Source(Protocol):
 
     name: str
 
-    def list(self) -> Iterable[tuple[str, int, str, str]]:
-        """Path, size in bytes, and, for a file that must not be read, the kind and the reason."""
+    def list(self) -> Iterable[File]:
+        """Path, size in bytes, and, for a file that must not be read, the kind and the reason; perhaps the version."""
 
     def read(self, path: str) -> bytes:
         """Content of one file; raises OSError."""
 
 
 def list_files(
-    files: Iterable[tuple[str, int, str, str]], preset: Preset, *, labelled: bool, max_bytes: int
+    files: Iterable[File], preset: Preset, *, labelled: bool, max_bytes: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Decide what each file is.
 
@@ -52,7 +54,7 @@ def list_files(
     Parameters
     ----------
     files
-        Path, size, and the kind and reason of those that must not be read.
+        Path, size, and the kind and reason of those that must not be read; perhaps what changes with their content.
     preset
         The layout.
     labelled
@@ -64,7 +66,7 @@ def list_files(
     -------
     photographs : DataFrame
         ``path``, ``label`` (normal, crack or missing), ``mask_path`` (or missing), ``source``, ``size`` in
-        bytes.
+        bytes, ``version`` (changes with the content of photograph and mask, as far as that is known).
     rejected : DataFrame
         ``path``, ``kind``, ``reason``.
     """
@@ -74,11 +76,13 @@ def list_files(
     if beside:
         logger.info("%s files passed over, for beside each lies a picture of the same name", f"{len(beside):,}")
         kept = [file for file in kept if file[0] not in beside]
-    layout = _Layout(preset, [path for path, _, kind, _ in kept if not kind] if labelled else [])
+    layout = _Layout(preset, [path for path, _, kind, *_ in kept if not kind] if labelled else [])
     large = {path for path, size, *_ in kept if size > max_bytes}
     photographs, rejected = [], []
     matched: Counter[str] = Counter()
-    for path, size, kind, reason in kept:
+    versions = {mask: "" for mask in layout.masks}
+    versions |= {path: more[0] for path, _, _, _, *more in kept if more and path in versions}
+    for path, size, kind, reason, *version in kept:
         folder = PurePosixPath(path).parts[:-1]
         if layout.is_mask(folder):
             if not labelled:
@@ -99,7 +103,8 @@ def list_files(
             rejected.append((path, kind, reason))
         else:
             mask = found.masks[0] if found.masks else None
-            photographs.append((path, found.label, mask, layout.source(folder), size))
+            both = " ".join([*version, versions[mask]] if mask else version)
+            photographs.append((path, found.label, mask, layout.source(folder), size, both))
     shared = {
         path: f"its mask {mask} is that of another photograph, too"
         for path, _, mask, *_ in photographs
@@ -110,7 +115,7 @@ def list_files(
     rejected += [(mask, ORPHAN_MASK, "a mask without a photograph") for mask in layout.masks if not matched[mask]]
     return (
         pd.DataFrame(photographs, columns=list(PHOTOGRAPHS)).astype(
-            {"path": "str", "label": "str", "mask_path": "str", "source": "str", "size": "int64"}
+            {"path": "str", "label": "str", "mask_path": "str", "source": "str", "size": "int64", "version": "str"}
         ),
         pd.DataFrame(rejected, columns=list(REJECTED)).astype("str"),
     )

@@ -8,15 +8,19 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from crack_pipeline.engines.blocks import Store
 from crack_pipeline.imaging import near_duplicates
 from crack_pipeline.imaging.photograph_stack import IGNORED, PhotographChunk, PhotographStack
-from crack_pipeline.imaging.stack import ImageChunk, Stack
+from crack_pipeline.imaging.stack import ImageChunk, Stack, StackPart
 from crack_pipeline.pipelines.ingestion import partition as roles
 from crack_pipeline.pipelines.ingestion.developing import DOUBTFUL, develop_all
+from crack_pipeline.pipelines.ingestion.grouping import find_groups_there
 from crack_pipeline.pipelines.ingestion.listing import MASK_FOLDER, ORPHAN_MASK, REJECTED, UNMARKED, Source, list_files
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Duplicates, Image, Presets, Reading, split_name
 from crack_pipeline.pipelines.ingestion.partition import Partition
 from crack_pipeline.pipelines.ingestion.splits import NO_SPLIT, SPLIT_LINE, apply_splits
+from crack_pipeline.pipelines.ingestion.spreading import develop_there
+from crack_pipeline.training.compute import Compute
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +86,15 @@ def list_new_photographs(
 
 
 def decode_photographs(
-    raw: Source, photographs: pd.DataFrame, dataset: Dataset, presets: Presets, image: Image, reading: Reading
-) -> Iterator[ImageChunk | PhotographChunk]:
+    raw: Source,
+    photographs: pd.DataFrame,
+    dataset: Dataset,
+    presets: Presets,
+    image: Image,
+    reading: Reading,
+    parts: Store | None = None,
+    compute: Compute | None = None,
+) -> Iterator[ImageChunk | PhotographChunk | StackPart]:
     """Decode every photograph once, cut it into tiles where the preset says so, and take its fingerprint.
 
     Parameters
@@ -98,17 +109,27 @@ def decode_photographs(
         The form in which the pictures are stored.
     reading
         The limits, and how many are read at a time.
+    parts
+        Where the workers of a cluster write; needed with one.
+    compute
+        Says which engine; without it this process does the work.
 
     Yields
     ------
-    ImageChunk or PhotographChunk
+    ImageChunk, PhotographChunk or StackPart
         Pictures, their masks where these are stored, fingerprints and tables of some hundred photographs; those
-        that cannot be used are in its ``rejected``.
+        that cannot be used are in its ``rejected``. Or, of a cluster, where it has written them.
     """
-    yield from develop_all(raw, photographs, preset=presets.named(dataset), image=image, reading=reading)
+    preset = presets.named(dataset)
+    if compute is None or parts is None or compute.engine == "local":
+        yield from develop_all(raw, photographs, preset=preset, image=image, reading=reading)
+    else:
+        yield from develop_there(raw, photographs, preset, image, reading, parts, compute)
 
 
-def group_near_duplicates(images: Stack, duplicates: Duplicates) -> pd.DataFrame:
+def group_near_duplicates(
+    images: Stack, duplicates: Duplicates, blocks: Store | None = None, compute: Compute | None = None
+) -> pd.DataFrame:
     """Find the photographs that show the same place.
 
     Parameters
@@ -117,6 +138,10 @@ def group_near_duplicates(images: Stack, duplicates: Duplicates) -> pd.DataFrame
         The stack, with the fingerprints of its photographs.
     duplicates
         Options of `imaging.near_duplicates.find_groups`.
+    blocks
+        Where the workers of a cluster write what they find; needed with one.
+    compute
+        Says which engine; without it this process does the work. The groups are the same.
 
     Returns
     -------
@@ -125,7 +150,10 @@ def group_near_duplicates(images: Stack, duplicates: Duplicates) -> pd.DataFrame
         first one.
     """
     photos = images.photos
-    group = near_duplicates.find_groups(images.fingerprints, **duplicates.model_dump())
+    if compute is None or blocks is None or compute.engine == "local":
+        group = near_duplicates.find_groups(images.fingerprints, **duplicates.model_dump())
+    else:
+        group = find_groups_there(images.fingerprints, duplicates, blocks, compute)
     return pd.DataFrame({"photo_id": photos["photo_id"], "group": np.asarray(group, np.int64)})
 
 

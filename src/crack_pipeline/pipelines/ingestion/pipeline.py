@@ -6,7 +6,7 @@ from kedro.pipeline import Node, Pipeline
 
 from crack_pipeline.pipelines.ingestion import nodes
 
-SHARED = ("params:dataset", "params:presets", "params:reading", "params:duplicates")
+SHARED = ("params:dataset", "params:presets", "params:reading", "params:duplicates", "params:compute")
 IMAGE = "params:image"
 
 
@@ -43,7 +43,7 @@ def create_pipeline(
     grouping = (
         Node(
             nodes.group_near_duplicates,
-            ["images", "params:duplicates"],
+            ["images", "params:duplicates", "group_blocks", "params:compute"],
             "groups",
             name="group_near_duplicates",
         )
@@ -59,7 +59,16 @@ def create_pipeline(
         ),
         Node(
             nodes.decode_photographs,
-            ["raw", "photographs", "params:dataset", "params:presets", image, "params:reading"],
+            [
+                "raw",
+                "photographs",
+                "params:dataset",
+                "params:presets",
+                image,
+                "params:reading",
+                "image_parts",
+                "params:compute",
+            ],
             "images",
             name="decode_photographs",
         ),

@@ -86,7 +86,7 @@ def read_scale(raw: Source, listed: pd.DataFrame, scale: Scales, foreground: For
 
 def _is_there(raw: Source, scale: Scales) -> bool:
     """Say whether there is a table of scales; one that cannot be read, or is called nearly so, is an error."""
-    for path, _, kind, reason in raw.list():
+    for path, _, kind, reason, *_ in raw.list():
         if path == scale.file:
             if kind:
                 raise ValueError(f"{scale.file} in {raw.name} cannot be read: {reason}")

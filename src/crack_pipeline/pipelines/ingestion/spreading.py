@@ -1,0 +1,150 @@
+"""Photographs developed by the workers of a cluster, each of which writes its part of the stack."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import psutil
+
+from crack_pipeline.engines import cluster
+from crack_pipeline.engines.blocks import Block, Blocks, Item, Store, tables
+from crack_pipeline.engines.on_ray import RayEngine
+from crack_pipeline.imaging.photograph_stack import PhotographChunk
+from crack_pipeline.imaging.stack import ImageChunk, StackPart, read_description
+from crack_pipeline.pipelines.ingestion.developing import Progress, develop_all, in_rows, warn_of
+from crack_pipeline.pipelines.ingestion.listing import Source
+from crack_pipeline.pipelines.ingestion.parameters import Image, Preset, Reading
+from crack_pipeline.training.compute import Compute, Plan
+
+logger = logging.getLogger(__name__)
+
+_COLUMNS = ("path", "label", "mask_path", "source", "size", "version")
+_BLOCK, _LEAST, _PER_WORKER = 1024, 16, 8
+"""Photographs in a block: the cost of one is then below 1 % of the work (docs/ten_million.md); fewer where there are
+few photographs, so that every worker gets some blocks."""
+
+
+def plan_there(compute: Compute) -> Plan:
+    """Give the plan of workers that use no network, only cores.
+
+    Raises
+    ------
+    Exception
+        As `engines.cluster.resolve_there`.
+    """
+    plain = {"accelerator": "cpu", "precision": "32-true", "batch_size": 1, "workers": 0, "gpus": 0.0}
+    return cluster.resolve_there(compute.model_copy(update=plain))
+
+
+def develop_there(
+    source: Source,
+    photographs: pd.DataFrame,
+    preset: Preset,
+    image: Image,
+    reading: Reading,
+    parts: Store,
+    compute: Compute,
+) -> Iterator[ImageChunk | PhotographChunk | StackPart]:
+    """Let a cluster do what `developing.develop_all` does: the same pictures, in the same order.
+
+    Parameters
+    ----------
+    source
+        Where all workers read the files from.
+    photographs
+        As `listing.list_files` gives them.
+    preset, image, reading
+        As for `developing.develop`.
+    parts
+        Where all workers write: those that are there from an earlier run that was killed, of files that have not
+        changed since, are taken as they are. Empty afterwards.
+    compute
+        Says which cluster, and what a worker is.
+
+    Yields
+    ------
+    StackPart
+        In the order of the photographs. An empty chunk where there are none.
+
+    Raises
+    ------
+    Exception
+        As `engines.cluster.resolve_there` and `engines.blocks.tables`.
+    """
+    if photographs.empty:
+        yield from develop_all(source, photographs, preset=preset, image=image, reading=reading)
+        return
+    plan = plan_there(compute)
+    engine = RayEngine(plan)
+    size = plan.block or max(_LEAST, min(_BLOCK, len(photographs) // (_PER_WORKER * engine.workers())))
+    settings = {
+        "root": source.name,
+        "preset": preset.model_dump(mode="json"),
+        "image": image.model_dump(mode="json"),
+        "limits": [reading.max_pixels, reading.min_side],
+        "code": cluster.about_here().code,
+    }
+    blocks = Blocks(_Rows(photographs), size, settings)
+    job = _Develop(source, preset, image, reading, plan.cores)
+    progress, remarks = Progress(len(photographs)), Counter[str]()
+    for number, folder in enumerate(tables(engine, job, blocks, parts, again=False)):
+        about = read_description(folder)
+        remarks.update(about.get("remarks", {}))
+        yield StackPart(folder, number, number == len(blocks) - 1)
+        progress.step(len(blocks[number].items))
+    progress.end()
+    parts.keep(set())
+    warn_of(remarks)
+
+
+@dataclass(frozen=True)
+class _Develop:
+    """From a block of photographs to the chunks of their part of the stack; see `engines.Job`."""
+
+    source: Source
+    preset: Preset
+    image: Image
+    reading: Reading
+    cores: float
+
+    def begin(self) -> Callable[[Block], Iterator[ImageChunk | PhotographChunk]]:
+        """Find out how much of the machine is this worker's."""
+        mine = min(1.0, self.cores / (psutil.cpu_count() or 1))
+        reading = self.reading.model_copy(
+            update={
+                "threads": self.reading.threads or max(1, round(2 * self.cores)),
+                "waiting_bytes": self.reading.waiting_bytes or int(self.reading.room * mine),
+            }
+        )
+
+        def develop(block: Block) -> Iterator[ImageChunk | PhotographChunk]:
+            rows = pd.DataFrame(list(block.items), columns=list(_COLUMNS))
+            return develop_all(self.source, rows, preset=self.preset, image=self.image, reading=reading)
+
+        return develop
+
+
+class _Rows(Sequence[Item]):
+    """The rows of a table of photographs, each made when it is asked for: ten million tuples take gigabytes."""
+
+    def __init__(self, photographs: pd.DataFrame) -> None:
+        self._table = photographs.assign(size=photographs.get("size", 0), version=photographs.get("version", ""))
+        self._table = self._table[list(_COLUMNS)]
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, which: Any) -> Any:
+        if not isinstance(which, slice):
+            return self[which : which + 1][0]
+        part = self._table.iloc[which]
+        return list(in_rows(part).assign(version=part["version"]).itertuples(index=False, name=None))
+
+    def __iter__(self) -> Iterator[Item]:
+        for start in range(0, len(self), _BLOCK):
+            yield from self[start : start + _BLOCK]
