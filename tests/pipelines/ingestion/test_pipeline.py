@@ -285,7 +285,8 @@ def test_names_follow_the_namespace():
         "anomaly_predict", labelled=False, partitioned=False, grouped=False, image="params:anomaly.image"
     )
     assert predict.inputs() == {
-        "anomaly_predict.raw", "params:dataset", "params:presets", "params:reading", "params:anomaly.image"
+        "anomaly_predict.raw", "params:dataset", "params:presets", "params:reading", "params:anomaly.image",
+        "params:compute", "anomaly_predict.image_parts",
     }  # fmt: skip
 
 
