@@ -1,8 +1,9 @@
 """Ingestions on one and on two nodes of Ray, what a block costs, how much memory workers take, and how a search grows.
 
-    python benchmarks/ray_ingestion.py rate [--number 1200] [--side 227] [--block 64]
+    python benchmarks/ray_ingestion.py rate [--number 4000] [--side 512] [--block 128]
     python benchmarks/ray_ingestion.py block [--number 200]
     python benchmarks/ray_ingestion.py memory [--number 2500 40000] [--side 64]
+    python benchmarks/ray_ingestion.py tables [--number 200000]
     python benchmarks/ray_ingestion.py search [--number 10000 100000 1000000] [--band 1024]
 
 ``rate`` and ``memory`` need root on Linux: the nodes, of one core each, are on two hosts with networks of their own on
@@ -37,10 +38,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from crack_pipeline.datasets.part_folder import PartFolder
 from crack_pipeline.datasets.stack_joining import StackJoiner
+from crack_pipeline.engines.blocks import Blocks
 from crack_pipeline.imaging import duplicate_candidates, near_duplicates
 from crack_pipeline.imaging.stack import StackPart
 from crack_pipeline.pipelines.ingestion.developing import develop_all
+from crack_pipeline.pipelines.ingestion.listing import list_files
 from crack_pipeline.pipelines.ingestion.parameters import Image, Preset, Reading
+from crack_pipeline.pipelines.ingestion.spreading import _Rows
 from hostile import encoded
 from ingesting import Workspace
 from ray_hosts import Hosts, two_hosts, why_not
@@ -50,7 +54,7 @@ from small_ingestion import ingest, write_walls
 def rate(options: argparse.Namespace, folder: Path) -> None:
     """Print photographs per second of the local engine, of one node and of two."""
     number = options.number[0]
-    write_walls(folder / "root", number, options.side)
+    _write_alike(folder / "root", number, options.side)
     rates, whole = {}, {}
     for name in ("local engine", "1 node", "2 nodes"):
         if name == "local engine":
@@ -124,6 +128,38 @@ def memory(options: argparse.Namespace, folder: Path) -> None:
         )
 
 
+def tables(options: argparse.Namespace, folder: Path) -> None:
+    """Print what one process needs for the tables of photographs, which nobody shares: listing, blocks, hashes.
+
+    Memory is what is left of each; the most that there was is printed at last.
+    """
+    number = options.number[0]
+    files = [(f"district {at % 97}/Positive/{at:012d}.jpg", 20_000, "", "", str(at)) for at in range(number)]
+    classes: dict[Any, list[str]] = {"crack": ["positive"], "normal": ["negative"]}
+    preset = Preset(label_from="folder", classes=classes)
+
+    def say(what: str, work: Any) -> Any:
+        before, began = psutil.Process().memory_info().rss, time.process_time()
+        result = work()
+        spent, grown = time.process_time() - began, psutil.Process().memory_info().rss - before
+        print(f"{what:<46}{spent / number * 1e6:8.1f} µs and {grown / number:8.0f} bytes a photograph", flush=True)
+        return result
+
+    photographs, _ = say("listing", lambda: list_files(files, preset, labelled=True, max_bytes=2**29))
+    blocks = say("blocks", lambda: Blocks(_Rows(photographs), 1024, {}))
+    print(f"{len(blocks):,} blocks")
+    prints = np.zeros((number, near_duplicates.FINGERPRINT_SIZE), np.uint8)
+    prints[:, 8:16] = np.arange(number, dtype=np.uint64)[:, None].view(np.uint8)
+    found = say("table of hashes", lambda: near_duplicates.distinguish(prints))
+    assert len(found.rows) == number
+    kept = sum(column.nbytes for column in found)
+    print(f"of these {kept / number:.0f} bytes are kept; a fingerprint in the stack has {prints.shape[1]:,}")
+    some = np.arange(0, number - 1, 5)
+    say("connected components", lambda: near_duplicates.connect(found, some, some + 1))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - prints.nbytes
+    print(f"peak beside the fingerprints: {peak / 2**20:.0f} MiB, imports and what is listed included")
+
+
 def search(options: argparse.Namespace, folder: Path) -> None:
     """Print what the search for partners costs among more and more photographs."""
     for number in options.number:
@@ -166,6 +202,16 @@ def _coarse_maps(number: int) -> NDArray[np.int8]:
         alike = np.arange(start + 4, start + len(noise), 5)
         maps[alike] = np.rot90(maps[alike - 3], axes=(1, 2))
     return maps
+
+
+def _write_alike(root: Path, number: int, side: int) -> None:
+    """Write a few pictures many times, each time with other bytes behind its end."""
+    write_walls(root, 20, side)
+    for at, path in enumerate(sorted(root.rglob("*.jpg"))):
+        content = path.read_bytes()
+        path.unlink()
+        for copy in range(number // 20):
+            path.with_name(f"{at}-{copy:06d}.jpg").write_bytes(content + copy.to_bytes(4))
 
 
 def _write_noise(root: Path, number: int, side: int) -> None:
@@ -239,16 +285,16 @@ def main() -> None:
         _inside(*sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    what = {"rate": rate, "block": block, "memory": memory, "search": search}
+    what = {"rate": rate, "block": block, "memory": memory, "tables": tables, "search": search}
     parser.add_argument("what", choices=what)
     parser.add_argument("--number", type=int, nargs="+")
     parser.add_argument("--side", type=int, help="px of a photograph")
-    parser.add_argument("--block", type=int, default=64)
+    parser.add_argument("--block", type=int, default=128)
     parser.add_argument("--band", type=int, default=1024)
     options = parser.parse_args()
-    usual: dict[str, list[int]] = {"rate": [1200], "block": [200], "memory": [2500, 40_000]}
+    usual: dict[str, list[int]] = {"rate": [4000], "block": [200], "tables": [200_000], "memory": [2500, 40_000]}
     options.number = options.number or usual.get(options.what, [10_000, 100_000, 1_000_000])
-    options.side = options.side or (64 if options.what == "memory" else 227)
+    options.side = options.side or {"memory": 64, "rate": 512}.get(options.what, 227)
     if options.what in ("rate", "memory") and why_not():
         raise SystemExit(why_not())
     folder = Path(tempfile.mkdtemp(prefix="ray_ingestion"))
