@@ -179,6 +179,19 @@ def search(options: argparse.Namespace, folder: Path) -> None:
             f"each; {whole / 3600:8.2f} core hours in all ({band / number:.1%} of it measured)",
             flush=True,
         )
+    maps = _coarse_maps(24_000)
+    wanted = {"minimum": 0.72, "shortlist": 64, "per_image": 8}
+    began = time.process_time()
+    here = duplicate_candidates.find_candidates(maps, workers=1, **wanted)
+    alone = time.process_time() - began
+    bands = [
+        duplicate_candidates.find_partners(maps[start : start + 4096], start, lambda: [(0, maps)], **wanted)
+        for start in range(0, len(maps), 4096)
+    ]
+    there = duplicate_candidates.choose_pairs(bands, 8)
+    spent = time.process_time() - began - alone
+    assert all(np.array_equal(*columns) for columns in zip(here, there, strict=True))
+    print(f"24,000 in bands: {spent / alone:.2f} × the time of the local engine, and the same pairs")
     prints = near_duplicates.fingerprint(np.random.default_rng(0).integers(0, 256, (4096, 64, 64), np.uint8))
     began = time.process_time()
     near_duplicates.distinguish(prints)

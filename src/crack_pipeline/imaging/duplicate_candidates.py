@@ -34,6 +34,7 @@ _NORM = 254.0
 _FLOOR = 0.55  # correlation of descriptors; 99 in 100 copies shifted by 5 % reach 0.6
 _BLOCK = 512  # four score blocks of this size stay in the processor's cache
 _BATCH = 512
+_AT_ONCE = 8192  # pairs whose spectra are in memory, where several machines search
 _BAND = 12  # size of the transforms in the second sieve: higher frequencies have no weight
 _SCORE_BITS, _INDEX_BITS = 17, 23  # image, score and partner share the 63 bits of a sorting key
 
@@ -329,20 +330,23 @@ def _look_closely(
     descriptors, spectra = _describe(mine), _spectra(mine)
     for origin, maps in everything():
         here = np.flatnonzero((partner >= origin) & (partner < origin + len(maps)))
-        theirs, place = np.unique(partner[here] - origin, return_inverse=True)
-        both_descriptors = np.concatenate([descriptors, _describe(maps[theirs])])
-        both_spectra = np.concatenate([spectra, _spectra(maps[theirs])])
-        for begin in range(0, len(here), _BATCH):
-            some = here[begin : begin + _BATCH]
-            of_own = np.searchsorted(used, own[some] - start)
-            of_partner = place[begin : begin + _BATCH] + len(used)
+        here = here[np.argsort(partner[here], kind="stable")]
+        for begin in range(0, len(here), _AT_ONCE):
+            some = here[begin : begin + _AT_ONCE]
+            theirs, of_partner = np.unique(partner[some] - origin, return_inverse=True)
+            ours, of_own = np.unique(np.searchsorted(used, own[some] - start), return_inverse=True)
+            both_descriptors = np.concatenate([descriptors[ours], _describe(maps[theirs])])
+            both_spectra = np.concatenate([spectra[ours], _spectra(maps[theirs])])
             lower = own[some] < partner[some]
-            a, b = np.where(lower, of_own, of_partner), np.where(lower, of_partner, of_own)
-            orientation = _orientations(both_descriptors[a], both_descriptors[b])
-            correlation = _correlate(both_spectra, a, b, orientation)
-            enough = np.flatnonzero(correlation >= minimum)
+            a = np.where(lower, of_own, of_partner + len(ours))
+            b = np.where(lower, of_partner + len(ours), of_own)
             first, second = np.minimum(own[some], partner[some]), np.maximum(own[some], partner[some])
-            yield ScoredPairs(first[enough], second[enough], orientation[enough], _whole(correlation)[enough])
+            for batch in (slice(at, at + _BATCH) for at in range(0, len(some), _BATCH)):
+                orientation = _orientations(both_descriptors[a[batch]], both_descriptors[b[batch]])
+                correlation = _correlate(both_spectra, a[batch], b[batch], orientation)
+                enough = np.flatnonzero(correlation >= minimum)
+                score = _whole(correlation)[enough]
+                yield ScoredPairs(first[batch][enough], second[batch][enough], orientation[enough], score)
 
 
 def _whole(correlation: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 _PART = 65_536
 """Coarse maps in a part of the table: 16 MiB."""
-_LARGEST_BAND, _LEAST_BAND, _PER_WORKER = 32_768, 512, 4
+_LARGEST_BAND, _LEAST_BAND, _PER_WORKER = 16_384, 512, 4
 _PAIRS = 4096
 
 
