@@ -45,4 +45,4 @@ def test_the_catalog_and_the_pipeline_speak_of_the_same_datasets():
 def test_roles_are_remembered_with_those_of_segmentation():
     entries = yaml.safe_load((CONF / f"catalog/{NAME}.yml").read_text())
     places = {entries[f"{NAME}.{name}"]["filepath"] for name in ("known_partition", "known_roles")}
-    assert places == {"data/03_primary/segmentation/known_roles.parquet"}
+    assert places == {"${globals:storage}/03_primary/segmentation/known_roles.parquet"}
