@@ -1,0 +1,197 @@
+"""Every command in the documentation, run: ``pytest -m slow tests/docs``.
+
+All in one copy of the project, in an order in which what is needed has been made before: models are trained before they are
+used. Folders are those of the fixture ``world``, sizes those of ``conf/test``. What cannot be run here is listed in
+``documented.RECIPES`` with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+import warm_start
+from documented import LARGE_OPTIONS, SMALL, Command, commands, filled, pages
+
+pytestmark = pytest.mark.slow
+
+SECONDS = 600
+TRAINED = ("sample", "ingestion", "__default__", "anomaly", "segmentation", "label_free", "weak_segmentation")
+LAST = ("promotion", "rollback")
+SIZES = re.compile(
+    r".*\.(steps|steps_per_epoch|epochs|least_steps|batch_size|crop|validation_crops|base_channels|max_channels|number|most|"
+    r"rounds|pairs)=.*|sample\..*"
+)
+"""Lengths and sizes that a command names: they stay those of conf/test. That they are valid says test_commands.py."""
+
+PRELOADED = (
+    "crack_pipeline.pipeline_registry",
+    "kedro.framework.cli.cli",
+    "kedro.framework.session",
+    "kedro_datasets.matplotlib",
+    "kedro_datasets.pandas",
+    "kedro_mlflow.framework.hooks.mlflow_hook",
+)
+
+
+def rank(command):
+    """Give the place of a command among all: what makes something comes before what uses it."""
+    if command.recipe.how != "kedro":
+        return 3 + ("run", "benchmark", "serve").index(command.recipe.how), 0
+    name = command.option("--pipeline", "__default__")
+    if name in TRAINED:
+        return 0, TRAINED.index(name)
+    return (2, LAST.index(name)) if name in LAST else (1, 0)
+
+
+def chosen():
+    """All commands that are run, each once."""
+    found = {}
+    for page in pages():
+        for command in commands(page):
+            if command.recipe and command.recipe.how in ("kedro", "run", "benchmark", "serve"):
+                found.setdefault(command.text, command)
+    return sorted(found.values(), key=rank)
+
+
+def smaller(text):
+    """Leave out of a line of kedro run what would make it long."""
+    head, given, params = text.partition(" --params ")
+    params, blank, tail = params.partition(" ")
+    kept = [param for param in re.split(r",(?=[a-z_])", params) if not SIZES.fullmatch(param)]
+    return head + (given + ",".join(kept) if kept else "") + blank + tail
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm():
+    """Start processes where what takes seconds has been imported: the code is the same in the copy."""
+    warm_start._processes.set_forkserver_preload([*warm_start._IMPORTED, *PRELOADED])
+
+
+@pytest.mark.parametrize("command", chosen(), ids=str)
+def test_it_runs(command, world):
+    prepare(command, world)
+    how = {"kedro": run_kedro, "run": run_line, "benchmark": run_benchmark, "serve": serve_and_ask}[command.recipe.how]
+    how(command, world)
+
+
+def run_kedro(command, world):
+    words = Command("", 0, filled(smaller(command.text), world.data)).words
+    done = warm_start.run_module(*words, folder=world.project, surroundings=world.surroundings, seconds=SECONDS)
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-3000:]}"
+
+
+def run_line(command, world, **more):
+    text = filled(command.text, world.data)
+    tracked = {"MLFLOW_TRACKING_URI": f"sqlite:///{world.project}/mlflow.db"}
+    done = subprocess.run(
+        ["bash", "-euc", text],
+        cwd=world.project,
+        env=world.surroundings | tracked | more,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{text}\n{(done.stdout + done.stderr)[-3000:]}"
+
+
+def run_benchmark(command, world):
+    script = re.search(r"benchmarks/(\w+\.py)", command.text)[1]
+    segmenter = world.newest("data/06_models/*/segmenter.safetensors/*/segmenter.safetensors")
+    if segmenter:
+        shutil.copy(segmenter, world.data / "segmenter.safetensors")
+    words = [word for word in command.text.split(" ") if word not in LARGE_OPTIONS]
+    run_line(Command(command.page, command.line, f"{' '.join(words)} {SMALL[script]}".strip()), world)
+
+
+def serve_and_ask(command, world):
+    """Start a server, ask it what the page asks, and stop it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    text = re.sub(r" -p \d+", "", command.text) + f" -h 127.0.0.1 -p {port}"
+    tracked = {"MLFLOW_TRACKING_URI": f"sqlite:///{world.project}/mlflow.db"}
+    log = world.project / "server.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            ["bash", "-c", f"exec env {text}"],
+            cwd=world.project,
+            env=world.surroundings | tracked,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/ping", server, log)
+        page = next(page for page in pages() if str(page).endswith(command.page))
+        for asking in commands(page):
+            if asking.recipe and asking.recipe.how == "ask":
+                line = re.sub(r"localhost:\d+", f"127.0.0.1:{port}", asking.text)
+                line = line.replace("curl ", "curl --fail-with-body --silent --show-error ", 1)
+                run_line(Command(asking.page, asking.line, line), world)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(SECONDS)
+
+
+def wait_for(address, server, log):
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            return urllib.request.urlopen(address, timeout=10)
+        except (urllib.error.URLError, OSError):
+            assert server.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.2)
+
+
+def prepare(command, world):
+    """Bring about what a reader would have before: a champion, and one before it."""
+    words = shlex.split(command.text.replace("<", "").replace(">", "")) if "rollback" in command.text else ()
+    if "rollback" in words or "@champion" in command.text:
+        _two_champions(world.project)
+
+
+def _two_champions(project):
+    """Let version 2 of the segmenter be the champion, and version 1 the one before."""
+    import mlflow
+
+    from crack_pipeline.datasets import ModelRegistryDataset
+    from crack_pipeline.datasets.model_registry import read
+    from crack_pipeline.evaluation.promotion import Decision, Evidence
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
+    try:
+        registry = ModelRegistryDataset(filepath=str(project))
+        for version in (1, 2):
+            champion = registry.load().standing("segmentation").champion
+            if champion != version:
+                fingerprint = read("segmentation", version).fingerprint()
+                evidence = Evidence(promoted=True, reason="for the next command")
+                about = {
+                    "model": "segmentation",
+                    "challenger": version,
+                    "champion": champion,
+                    "fingerprint": fingerprint,
+                }
+                registry.save(Decision.model_validate(about | {"evidence": evidence}))
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def test_lengths_are_left_out_and_the_rest_stays():
+    assert smaller("kedro run --params raw_root=/x,a.training.steps=9,a.b=2,a.steps_per_epoch=1") == (
+        "kedro run --params raw_root=/x,a.b=2"
+    )
+    assert smaller("kedro run --params a.steps=9") == "kedro run"

@@ -1,0 +1,179 @@
+"""The site builds without a warning, every link in it leads somewhere, and it asks nobody else for anything."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+import yaml
+
+from documented import ROOT
+
+sys.path.insert(0, str(ROOT / "docs/tools"))
+from parameters import Documented, base_parameters
+
+LARGEST = 200_000
+FETCHED = {
+    ("script", "src"),
+    ("link", "href"),
+    ("img", "src"),
+    ("iframe", "src"),
+    ("source", "src"),
+    ("object", "data"),
+}
+HARMLESS = {"canonical", "prev", "next", "alternate"}
+
+
+class Page(HTMLParser):
+    """The names and the references of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.links: set[str] = set()
+        self.fetched: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.names |= {given[name] for name in ("id", "name") if name in given}
+        if tag == "a" and "href" in given:
+            self.links.add(given["href"])
+        for name in {attribute for of, attribute in FETCHED if of == tag} & set(given):
+            if given.get("rel") not in HARMLESS:
+                self.fetched.add(given[name])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, surroundings):
+    """Build the site as make docs does, into a folder of its own."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    source = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
+    environment = surroundings | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": source}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    said = built.stdout + built.stderr
+    assert built.returncode == 0, said[-4000:]
+    assert "WARNING" not in said and "Aborted" not in said, said[-4000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(site):
+    return {path: Page(path) for path in sorted(site.rglob("*.html"))}
+
+
+def test_every_page_is_there(built, site):
+    made = {path.relative_to(site).with_suffix("").as_posix() for path in built}
+    assert made >= {path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in (ROOT / "docs").glob("*.md")}
+    assert not (site / "tools").exists()
+
+
+def test_every_link_leads_somewhere(built, site):
+    for path, page in built.items():
+        for link in page.links | page.fetched:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc or path.name == "404.html":
+                continue
+            place, fragment = urldefrag(link)
+            target = (path.parent / unquote(place)).resolve() if place else path
+            assert target.is_file(), f"{path.name}: {link}"
+            if fragment and target in built:
+                assert unquote(fragment) in built[target].names, f"{path.name}: {link}"
+
+
+def test_nothing_is_asked_of_anybody_else(built, site):
+    for path, page in built.items():
+        strange = {address for address in page.fetched if urlsplit(address).scheme or address.startswith("//")}
+        assert strange <= {address for address in strange if address.startswith("data:")}, f"{path.name}: {strange}"
+    assert not any("unpkg.com/iframe" in path.read_text(encoding="utf-8") for path in built)
+    for style in site.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", style.read_text(encoding="utf-8")), style.name
+
+
+def test_pictures_are_small():
+    for picture in (path for path in (ROOT / "docs").rglob("*") if path.suffix in (".png", ".jpg", ".svg")):
+        assert picture.stat().st_size <= LARGEST, picture.name
+
+
+def test_links_to_files_of_the_repository_lead_to_files():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for place in re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if not urlsplit(place).scheme:
+                assert (page.parent / unquote(place)).exists(), f"{page.name}: {place}"
+
+
+def test_tables_of_parameters_say_what_is_so():
+    documented = Documented.of_the_project(ROOT)
+    found = {leaf.name: leaf for block in documented.blocks.values() for leaf in block}
+    assert found["anomaly.vae.epochs"].default == 10
+    assert found["anomaly.vae.epochs"].takes == "whole number from 1"
+    assert found["promotion.detector.metrics.<name>.least"].default is None
+    assert found["segmentation.network.levels"].default == base_parameters(ROOT)["segmentation"]["network"]["levels"]
+    assert found["segmentation.network.name"].takes.startswith("`unet`, `encoder`")
+    # Every value of conf/base is in a table, as it stands there
+    for name, value in _leaves(base_parameters(ROOT)):
+        if value == {}:
+            continue
+        if name in found and not name.startswith("_"):
+            assert found[name].default == value, name
+        else:
+            above = [other for other in found if name.startswith(f"{other}.") or name.startswith(f"{other}[")]
+            assert above or re.match(r"presets\.", name), f"{name} is in no table"
+
+
+def test_every_parameter_is_on_a_page():
+    documented = Documented.of_the_project(ROOT)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+    asked = [name for names in re.findall(r"<!-- parameters: (.+?) -->", text) for name in names.split()]
+    for block in documented.blocks:
+        assert any(block == name or block.startswith(f"{name}.") for name in asked), f"{block} is in no table of a page"
+
+
+def test_the_page_of_the_architecture_says_who_imports_whom():
+    import ast
+
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", text, re.MULTILINE)
+    allowed = {room: set(re.findall(r"`(\w+)`", may)) for room, may in rows}
+    source = ROOT / "src/crack_pipeline"
+    for room in (path.name for path in source.iterdir() if path.is_dir() and path.name != "__pycache__"):
+        assert room in allowed, f"docs/architecture.md has no row for {room}"
+        for file in (source / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("crack_pipeline."):
+                    other = node.module.split(".")[1]
+                    assert other == room or other in allowed[room], f"{file.relative_to(source)} imports from {other}"
+    for room, others in allowed.items():
+        assert not any(room in allowed[other] for other in others), f"{room} and another import from each other"
+
+
+def test_a_table_of_parameters_that_are_not_there_is_refused():
+    with pytest.raises(ValueError, match="no parameter begins with nothing"):
+        list(Documented({}, {}).tables(["nothing"]))
+
+
+def _leaves(values, prefix=""):
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def test_pages_of_the_navigation_are_written_once():
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    named = list(_named(nav))
+    assert len(set(named)) == len(named)
+
+
+def _named(entries):
+    for entry in entries:
+        (target,) = entry.values()
+        yield from _named(target) if isinstance(target, list) else [target]
