@@ -1,7 +1,7 @@
 """The commands that the documentation names, and how each of them is tried.
 
-Two tables are what a new page may need a line in: ``PLACEHOLDERS``, for what a reader puts something of their own in the
-place of, and ``RECIPES``, for programs that nobody has named before. ``SMALL`` holds the smallest settings of a
+Two tables are what a new page may need a line in: ``PLACEHOLDERS``, for what a reader puts something of their own in
+the place of, and ``RECIPES``, for programs that nobody has named before. ``SMALL`` holds the smallest settings of a
 benchmark.
 """
 

@@ -26,7 +26,7 @@ class Parameter:
     Parameters
     ----------
     name
-        As it is given on the command line; ``[]`` stands for each entry of a list, ``<name>`` for any name of a mapping.
+        As on the command line; ``[]`` stands for each entry of a list, ``<name>`` for any name of a mapping.
     default
         Its value in ``conf/base``, or that of its model where ``conf/base`` does not name it; a JSON-like value.
     takes, meaning

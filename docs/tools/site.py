@@ -1,7 +1,7 @@
 """What MkDocs asks for while it builds the site: tables of parameters, and links to files of the repository.
 
-The tables come from the models that check the parameters, and from ``conf/base``: they cannot say anything else than what
-a run does. A page asks for one with a comment that other readers of Markdown do not show::
+The tables come from the models that check the parameters, and from ``conf/base``: they cannot say anything else than
+what a run does. A page asks for one with a comment that other readers of Markdown do not show::
 
     <!-- parameters: anomaly -->
 """
@@ -17,7 +17,7 @@ from mkdocs.plugins import get_plugin_logger
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from parameters import Documented  # noqa: E402
+from parameters import Documented
 
 logger = get_plugin_logger("site")
 
