@@ -89,32 +89,43 @@ class Recipe:
 
 
 RECIPES: tuple[Recipe, ...] = (
-    Recipe(r"kedro run\b(?!.*models:/)", "kedro"),
-    Recipe(r"kedro (registry|catalog|info|mlflow --help)\b", "run"),
+    # The first that fits counts. Commands of Kedro's are checked, not run, where they say why
     Recipe(
-        r"kedro viz\b|make viz\b",
-        "elsewhere",
-        "a server of Kedro's own: tests/end_to_end/test_viz.py builds what it shows",
+        r"kedro run\b.*--env server\b", "elsewhere", "needs the servers of conf/server, which tests of their own start"
+    ),
+    Recipe(r"kedro run\b.*compute\.engine=ray\b", "elsewhere", "needs a cluster, which tests of their own start"),
+    Recipe(r"(\w+=\S+ )*kedro run\b", "kedro"),
+    Recipe(r"kedro (registry|catalog|info)\b", "run"),
+    Recipe(
+        r"kedro viz\b|make viz\b", "elsewhere", "a server of Kedro's: tests/end_to_end/test_viz.py builds its pages"
     ),
     Recipe(r"kedro mlflow ui|make mlflow\b", "elsewhere", "a server of MLflow's own that shows what is tracked"),
     Recipe(r"python benchmarks/(promotion_races|ways_to_learn)\.py", "elsewhere", "many minutes in its smallest form"),
+    Recipe(r"python benchmarks/(airflow_run|retraining_kills)\.py", "elsewhere", "many minutes, or needs Airflow"),
     Recipe(r"(\w+=\S+ )*python benchmarks/\w+\.py", "benchmark"),
     Recipe(r"python docs/tools/pictures\.py", "elsewhere", "trains for minutes; what it makes lies in docs/pictures"),
     Recipe(r"(\w+=\S+ )*python -m crack_pipeline\.", "run"),
-    Recipe(r"(\w+='?[^ ]+'? |\w+='[^']*' )*mlflow models serve", "serve"),
+    Recipe(r"(\w+=(?:'[^']*'|\S+) )*mlflow models serve", "serve"),
     Recipe(r"echo .*> request\.json|curl .*localhost:\d+/invocations", "ask"),
-    Recipe(r"export \w+=|source \.venv/bin/activate|\. \.venv/bin/activate", "set"),
-    Recipe(r"make run TORCH=", "elsewhere", "downloads another build of torch"),
+    Recipe(r"export \w+=|source \.venv/bin/activate|\. \.venv/bin/activate|echo \$\?|cd \S+$", "set"),
+    Recipe(r"make run TORCH=|make PYTHON=", "elsewhere", "sets up an environment of several GB"),
     Recipe(r"make (run|docs)\b", "run"),
     Recipe(
-        r"make (test|lint|requirements)\b", "elsewhere", "what continuous integration runs, or asks the package index"
+        r"make (test|lint)\b|(\w+=\S+ )*pytest\b|\.ci/run", "elsewhere", "what continuous integration runs: this suite"
     ),
-    Recipe(r"\.ci/run", "elsewhere", "what continuous integration runs"),
-    Recipe(r"(\w+=\S+ )*pytest\b", "elsewhere", "this very test suite"),
-    Recipe(r"(\.venv/bin/)?(uv )?pip install\b|\.venv/bin/pre-commit", "elsewhere", "installs from the package index"),
-    Recipe(r"(sudo )?(apt|apt-get|systemctl|loginctl|journalctl|crontab)\b", "elsewhere", "changes the machine"),
-    Recipe(r"(sudo )?(docker|podman|kubectl|helm)\b", "elsewhere", "needs a container engine or a cluster"),
-    Recipe(r"git clone\b", "elsewhere", "downloads"),
+    Recipe(r"make requirements\b|(\.venv/bin/)?(uv )?pip install\b", "elsewhere", "asks the package index"),
+    Recipe(r"\.venv/bin/pre-commit|git clone\b", "elsewhere", "downloads"),
+    Recipe(r"sudo |cd /opt/|(apt|apt-get|systemctl|loginctl|journalctl|crontab)\b", "elsewhere", "changes the machine"),
+    Recipe(r"deploy/\w+\.sh\b", "elsewhere", "what a timer starts: tests of deploy run it"),
+    Recipe(r"(kedro )?airflow\b|cp deploy/airflow", "elsewhere", "needs Airflow, in an environment of its own"),
+    Recipe(r"(docker|podman|kubectl|helm)\b", "elsewhere", "needs a container engine or a cluster"),
+    Recipe(r"(\w+=\S+ )*ray \w+", "elsewhere", "starts or asks a cluster: tests of their own do"),
+    Recipe(
+        r"mlflow (server|db|gc)\b|(psql|createdb|createuser|pg_ctl)\b",
+        "elsewhere",
+        "servers that tests of their own start",
+    ),
+    Recipe(r"nvidia-smi\b", "elsewhere", "needs a GPU"),
 )
 
 

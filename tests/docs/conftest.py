@@ -42,15 +42,22 @@ class World:
 def world(
     tmp_path_factory: pytest.TempPathFactory, sample: Path, database: Path, surroundings: dict[str, str]
 ) -> World:
-    """Make the project and the data."""
-    folder = tmp_path_factory.mktemp("world")
+    """Make the project and the data.
+
+    With ``CRACK_PIPELINE_WORLD``, a folder, they are made there and stay, so that a later run of a few commands finds
+    the models that an earlier one has trained.
+    """
+    kept = os.environ.get("CRACK_PIPELINE_WORLD")
+    folder = Path(kept).resolve() if kept else tmp_path_factory.mktemp("world")
     project, data = folder / "project", folder / "data"
-    _copy(project)
-    shutil.copy(database, project / "mlflow.db")
-    _settings(project)
-    _photographs(data, sample)
-    _network(data)
-    shutil.copy(sample / "Positive/00001.jpg", project / "wall.jpg")
+    if not project.exists():
+        _copy(project)
+        shutil.copy(database, project / "mlflow.db")
+        _settings(project)
+        shutil.copy(sample / "Positive/00001.jpg", project / "wall.jpg")
+    if not data.exists():
+        _photographs(data, sample)
+        _network(data)
     path = os.pathsep.join((str(project / ".venv/bin"), surroundings["PATH"]))
     source = os.pathsep.join(filter(None, (str(project / "src"), surroundings.get("PYTHONPATH"))))
     return World(project, data, surroundings | {"PATH": path, "KEDRO_ENV": "test", "PYTHONPATH": source})
@@ -58,7 +65,7 @@ def world(
 
 def _copy(project: Path) -> None:
     """Copy the project, with a virtual environment that is the one of this process and counts as set up."""
-    project.mkdir()
+    project.mkdir(parents=True)
     for name in _COPIED:
         source = ROOT / name
         if source.is_dir():
@@ -118,21 +125,26 @@ def _photographs(data: Path, sample: Path) -> None:
     shutil.copytree(sample, data / "sample")
     for name in ("Negative", "Positive"):
         shutil.copytree(sample / name, data / "metu" / name)
-    shutil.copytree(sample / "Positive", data / "pairs/images")
-    shutil.copytree(sample / "masks/Positive", data / "pairs/masks")
     shutil.copytree(sample / "Positive", data / "new/north")
     for path in sorted((data / "new/north").iterdir())[6:]:
         path.unlink()
     shutil.make_archive(str(data / "sample"), "zip", data / "sample")
-    for name in ("deepcrack", "uav75"):
-        for part, numbers in (("train", range(20)), ("test", range(20, 30))):
-            images, masks = data / name / f"{part}_img", data / name / f"{part}_lab"
-            images.mkdir(parents=True)
-            masks.mkdir()
-            for number in numbers:
-                scene = render_photograph(_LARGER, number, cracked=True)
-                (images / f"{number}.jpg").write_bytes(encode_jpeg(scene.image, 90))
-                (masks / f"{number}.png").write_bytes(encode_png(scene.mask))
+    for name, numbers in (
+        ("deepcrack/train_{}", range(20)),
+        ("deepcrack/test_{}", range(20, 30)),
+        ("uav75/train_{}", range(20)),
+        ("uav75/test_{}", range(20, 30)),
+        ("pairs/{}", range(24)),
+    ):
+        images, masks = (
+            data / name.format(kind) for kind in (("images", "masks") if "pairs" in name else ("img", "lab"))
+        )
+        for folder in (images, masks):
+            folder.mkdir(parents=True)
+        for number in numbers:
+            scene = render_photograph(_LARGER, number, cracked=True)
+            (images / f"{number}.jpg").write_bytes(encode_jpeg(scene.image, 90))
+            (masks / f"{number}.png").write_bytes(encode_png(scene.mask))
     bridge = data / "bridge"
     (bridge / "images").mkdir(parents=True)
     (bridge / "masks").mkdir()

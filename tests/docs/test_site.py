@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -95,6 +98,37 @@ def test_nothing_is_asked_of_anybody_else(built, site):
     assert not any("unpkg.com/iframe" in path.read_text(encoding="utf-8") for path in built)
     for style in site.rglob("*.css"):
         assert not re.search(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", style.read_text(encoding="utf-8")), style.name
+
+
+def test_the_search_finds_things_in_pages_on_the_disk(site):
+    """In a browser that reaches nothing, from files: without a server, and without a request to anybody."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium, which drives the browser, is not installed")
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    controller = shutil.which("chromedriver")
+    if browser is None or controller is None:
+        pytest.skip("no browser to open the site in: chromedriver and chromium or google-chrome are needed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in ("--headless=new", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1400,1000"):
+        options.add_argument(flag)
+    if os.geteuid() == 0:
+        options.add_argument("--no-sandbox")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    driven = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=controller))
+    try:
+        driven.get((site / "index.html").as_uri())
+        driven.execute_script("document.querySelector('[data-md-toggle=search]').click()")
+        driven.find_element("css selector", ".md-search__input").send_keys("quarantine")
+        deadline = time.monotonic() + 30
+        while not (found := driven.find_elements("css selector", ".md-search-result__link")):
+            assert time.monotonic() < deadline, "nothing was found"
+            time.sleep(0.1)
+        assert any("your_data.html" in (link.get_attribute("href") or "") for link in found)
+        messages = [json.loads(entry["message"])["message"] for entry in driven.get_log("performance")]
+    finally:
+        driven.quit()
+    asked = {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
+    assert {urlsplit(address).scheme for address in asked} <= {"file", "data", "blob"}
 
 
 def test_pictures_are_small():
