@@ -16,10 +16,14 @@ import tempfile
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "docs/pictures"
 WIDTH, LARGEST = 1000, 200_000
+HEAD, THIRD = 0.0143, 0.3275
+"""Heights of the legend of the tall figure, and of a third of its rows, as shares of it."""
 SHORT = "segmentation.training.steps=480,segmentation.training.steps_per_epoch=60,segmentation.training.crop=128"
 COMMANDS = (
     "--pipeline sample",
@@ -37,7 +41,6 @@ FIGURES = {
     "anomaly": "anomaly/confident.png",
     "anomaly_scores": "anomaly/score_histogram.png",
     "segmentation": "segmentation/examples.png",
-    "segmentation_thresholds": "segmentation/threshold_curve.png",
     "synthesis": "synthesis_simulated/samples.png",
     "promotion": "promotion/comparison.png",
 }
@@ -57,9 +60,21 @@ def run_all(project: Path) -> None:
         subprocess.run([str(kedro), "run", *command.split()], cwd=project, check=True)
 
 
+def side_by_side(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay the upper, middle and lower third of a tall figure side by side, below its head."""
+    head = round(HEAD * len(picture))
+    third = round(THIRD * len(picture))
+    below = np.hstack([picture[head + n * third : head + (n + 1) * third] for n in range(3)])
+    top = np.full((head, below.shape[1], 3), 255, np.uint8)
+    top[:, : picture.shape[1]] = picture[:head]
+    return np.vstack([top, below])
+
+
 def shrink(source: Path, name: str) -> None:
     """Write a picture as JPEG, as wide as a page and no larger than it may be."""
-    picture = cv2.imread(str(source))
+    picture = np.asarray(cv2.imread(str(source)), np.uint8)
+    if len(picture) > 3 * picture.shape[1]:
+        picture = side_by_side(picture)
     height, width = picture.shape[:2]
     if width > WIDTH:
         picture = cv2.resize(picture, (WIDTH, round(height * WIDTH / width)), interpolation=cv2.INTER_AREA)

@@ -40,7 +40,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(
-    tmp_path_factory: pytest.TempPathFactory, sample: Path, database: Path, surroundings: dict[str, str]
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, surroundings: dict[str, str]
 ) -> World:
     """Make the project and the data.
 
@@ -52,12 +52,12 @@ def world(
     project, data = folder / "project", folder / "data"
     if not project.exists():
         _copy(project)
-        shutil.copy(database, project / "mlflow.db")
+        shutil.copy(request.getfixturevalue("database"), project / "mlflow.db")
         _settings(project)
-        shutil.copy(sample / "Positive/00001.jpg", project / "wall.jpg")
     if not data.exists():
-        _photographs(data, sample)
+        _photographs(data, request.getfixturevalue("sample"))
         _network(data)
+    shutil.copy(data / "sample/Positive/00001.jpg", project / "wall.jpg")
     path = os.pathsep.join((str(project / ".venv/bin"), surroundings["PATH"]))
     source = os.pathsep.join(filter(None, (str(project / "src"), surroundings.get("PYTHONPATH"))))
     return World(project, data, surroundings | {"PATH": path, "KEDRO_ENV": "test", "PYTHONPATH": source})
