@@ -32,10 +32,11 @@ COMMANDS = (
     "--pipeline promotion --params promotion.model=anomaly",
     "--pipeline synthesis_simulated --params synthesis_simulated.pictures.number=60,"
     "synthesis_simulated.judging.pictures=60,synthesis_simulated.judging.steps=60,synthesis_simulated.judging.folds=2",
-    "--pipeline anomaly --params anomaly.vae.seed=1,anomaly.vae.epochs=3,anomaly.vae.least_steps=100",
+    "--pipeline anomaly --params anomaly.vae.seed=1,anomaly.vae.epochs=3,anomaly.vae.least_steps=30",
     "--pipeline promotion --params promotion.model=anomaly",
     "--pipeline sample --params sample.crack=5,sample.normal=1,sample.size=1024,sample.difficulty=0.35,sample.seed=3",
-    "--pipeline inspection --params inspection.scale.millimetres_per_pixel=0.2,inspection.tiles.augmentations=1",
+    "--pipeline inspection --params raw_root=data/01_raw/sample/Positive,"
+    "inspection.scale.millimetres_per_pixel=0.05,inspection.tiles.augmentations=1",
 )
 FIGURES = {
     "anomaly": "anomaly/confident.png",
@@ -92,7 +93,7 @@ def photograph_report(project: Path, scratch: Path) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         sys.exit("a browser is needed to photograph the report: chromium or google-chrome")
-    for name, place, size in (("report", "", "1280,900"), ("inspection", "#photo-1", "1280,860")):
+    for name, place, size in (("report", "", "1280,900"), ("inspection", "#photo=5", "1280,860")):
         shot = scratch / f"{name}.png"
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={size}"]
         options += ["--virtual-time-budget=4000", f"--screenshot={shot}"]
