@@ -24,7 +24,7 @@ from parameters import MAPPING, Documented
 
 OWN_PRESETS = {"deepcrack_test": "docs/weak_segmentation.md says what it is", "my_bridge": "docs/your_data.md"}
 NOT_PARAMETERS = re.compile(
-    r"promotion\.(decision|reason|run|dice)|sample\.(jpg|png|zip)|\.(py|md|csv|json|png|yml|html)$"
+    r"create_pipeline|promotion\.(decision|reason|run|dice)|sample\.(jpg|png|zip)|\.(py|md|csv|json|png|yml|html)$"
 )
 PAGES = pages()
 KNOWN = [command for page in PAGES for command in commands(page)]

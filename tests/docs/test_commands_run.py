@@ -26,7 +26,7 @@ from documented import LARGE_OPTIONS, SMALL, Command, commands, filled, pages
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 600
+SECONDS = 1800
 TRAINED = ("sample", "ingestion", "__default__", "anomaly", "segmentation", "label_free", "weak_segmentation")
 LAST = ("promotion", "rollback")
 SIZES = re.compile(
