@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lint viz mlflow requirements
+.PHONY: run test lint viz mlflow docs requirements
 
 run: $(READY)
 	$(BIN)/kedro run --pipeline sample
@@ -26,6 +26,10 @@ viz: $(READY)
 
 mlflow: $(READY)
 	$(BIN)/kedro mlflow ui
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "the documentation lies in site/index.html"
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 run")'
