@@ -33,6 +33,8 @@ PLACEHOLDERS: dict[str, str] = {
     r"<60 \+ 60 photographs of METU>": "metu",
     r"<a trained segmenter>": "segmenter.safetensors",
     r"/path/to/weights\.pth": "densenet169.pth",
+    r"/data/bridges(?=,dataset=pairs)": "pairs",
+    r"(?<=raw_root=)/labelled\b": "sample",
     r"/folder/with/masks,dataset=my_bridge": "pairs,dataset=pairs",
     r"/folder/with/masks": "pairs",
     r"models:/…@champion": "models:/segmentation@champion",
@@ -51,6 +53,7 @@ PLACEHOLDERS: dict[str, str] = {
 SMALL: dict[str, str] = {
     # The smallest settings of a benchmark: they come after those that the documentation names, and count
     "crack_measuring.py": "--cracks 2",
+    "drift.py": "--photographs 60",
     "foreground.py": "",
     "hostile_files.py": "",
     "ingestion.py": "--counts 60 90",
@@ -58,6 +61,8 @@ SMALL: dict[str, str] = {
     "inspection.py": "--number 2",
     "large_photograph.py": "--megapixels 2 --whole 256 --size 256",
     "near_duplicates.py": "--copies 4",
+    "onnx_export.py": "--photographs 1 --rounds 1 --threads 1 --side 64",
+    "promotion_errors.py": "--trials 2 --resamples 20",
     "segmentation_training.py": "--steps 4 --batch 2 --crop 64 --photograph 256",
     "serving.py": "--seconds 0.3 --rounds 1 --clients 1 2",
     "simulation.py": "--squares 32 --steps 3 --batch 4",
@@ -119,6 +124,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(r"deploy/\w+\.sh\b", "elsewhere", "what a timer starts: tests of deploy run it"),
     Recipe(r"(kedro )?airflow\b|cp deploy/airflow", "elsewhere", "needs Airflow, in an environment of its own"),
     Recipe(r"(docker|podman|kubectl|helm)\b", "elsewhere", "needs a container engine or a cluster"),
+    Recipe(r"aws s3\b", "elsewhere", "needs an object store, which tests of their own start"),
     Recipe(r"(\w+=\S+ )*ray \w+", "elsewhere", "starts or asks a cluster: tests of their own do"),
     Recipe(
         r"mlflow (server|db|gc)\b|(psql|createdb|createuser|pg_ctl)\b",

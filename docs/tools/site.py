@@ -22,7 +22,7 @@ from parameters import Documented
 logger = get_plugin_logger("site")
 
 ROOT = Path(__file__).parents[2]
-COMING = {"retraining.md", "scheduling.md", "server.md", "export.md", "ten_million.md"}
+COMING = {"ray.md", "ten_million.md"}
 """Pages that may be missing: the navigation names them as soon as they are there."""
 
 _TABLES = re.compile(r"^<!-- parameters: (?P<names>.+?) -->$", re.MULTILINE)

@@ -24,10 +24,13 @@ from parameters import MAPPING, Documented
 
 OWN_PRESETS = {"deepcrack_test": "docs/weak_segmentation.md says what it is", "my_bridge": "docs/your_data.md"}
 NOT_PARAMETERS = re.compile(
-    r"create_pipeline|promotion\.(decision|reason|run|dice)|sample\.(jpg|png|zip)|\.(py|md|csv|json|png|yml|html)$"
+    r"create_pipeline|promotion\.(decision|reason|run|dice)|retraining\.news|sample\.(jpg|png|zip)|\.(py|md|csv|json|png|yml|html|lock)$"
 )
 PAGES = pages()
 KNOWN = [command for page in PAGES for command in commands(page)]
+_VARIABLES = {
+    name for file in (ROOT / "conf").rglob("*.yml") for name in re.findall(r"\$\{environment:(\w+)\}", file.read_text())
+}
 _RUNTIME = {
     name for file in (ROOT / "conf").rglob("*.yml") for name in re.findall(r"runtime_params:\s*(\w+)", file.read_text())
 }
@@ -56,9 +59,11 @@ def validator():
 
 @cache
 def _loaded(env, published):
-    arguments = {name: value for name, value in CONFIG_LOADER_ARGS.items() if name != "custom_resolvers"}
     given = {"published": published} if published else {}
-    return OmegaConfigLoader(str(ROOT / "conf"), env=env, runtime_params=given, **arguments)["parameters"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _VARIABLES:  # which a machine must have set
+            patch.setenv(name, f"http://{name.lower().replace('_', '-')}.test/folder")
+        return OmegaConfigLoader(str(ROOT / "conf"), env=env, runtime_params=given, **CONFIG_LOADER_ARGS)["parameters"]
 
 
 def loaded(env, given):
@@ -173,7 +178,7 @@ def test_parameters_in_sentences_are_there(page):
     outside = documented._without_blocks(page.read_text(encoding="utf-8"))
     tops = {name.split(".")[0] for name in parameters().names}
     for code in re.findall(r"`([^`\n]+)`", outside):
-        for part in re.findall(r"(?<![\w./<-])[a-z_]+(?:\.[a-z_]+)+(?:\.\d+\.[a-z_]+)?(?![\w/])", code):
+        for part in re.findall(r"(?<![\w./<@-])[a-z_]+(?:\.[a-z_]+)+(?:\.\d+\.[a-z_]+)?(?![\w/])", code):
             if (
                 part.split(".")[0] in tops
                 and not NOT_PARAMETERS.search(part)

@@ -179,7 +179,7 @@ def wait_for(address, server, log):
 def prepare(command, world):
     """Bring about what a reader would have before: a champion, and one before it."""
     words = shlex.split(command.text.replace("<", "").replace(">", "")) if "rollback" in command.text else ()
-    if "rollback" in words or "@champion" in command.text:
+    if "rollback" in words or "@champion" in command.text or "=champion" in command.text:
         _two_champions(world.project)
 
 
