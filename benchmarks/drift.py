@@ -80,7 +80,8 @@ def main() -> None:
         f"{'new photographs':>15} {'by size alone':>14} {'by test alone':>14} {'by both':>8} {'10 % darker: found':>19}"
     )
     for number in (30, 100, 300):
-        print(f"{number:>15} " + _rates(table, darker, number, rng))
+        if number < len(table):
+            print(f"{number:>15} " + _rates(table, darker, number, rng))
 
 
 def _rates(table: pd.DataFrame, darker: pd.DataFrame, number: int, rng: np.random.Generator) -> str:
