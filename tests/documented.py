@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 _FENCE = re.compile(r"^(?P<indent>\s*)(?P<fence>```+|~~~+)\s*(?P<language>[\w-]*)")
 _SHELLS = {"sh", "bash", "shell", "console"}
 _INLINE = re.compile(r"(?<!`)`((?:kedro|python|mlflow|make|pytest|mkdocs|airflow|ray|docker) [^`\n]+)`(?!`)")
+_NAMES = ("--pipeline", "kedro run", "models serve", "…")
+"""Ends of what a sentence names and nobody is to type as it stands."""
 _COMMENT = re.compile(r"""^((?:[^'"#]|'[^']*'|"(?:\\.|[^"])*"|(?<=\S)#)*?)\s+#\s.*$""")
 _HEREDOC = re.compile(r"<<-?\s*['\"]?(\w+)['\"]?")
 
@@ -62,7 +64,7 @@ SMALL: dict[str, str] = {
     "large_photograph.py": "--megapixels 2 --whole 256 --size 256",
     "near_duplicates.py": "--copies 4",
     "onnx_export.py": "--photographs 1 --rounds 1 --threads 1 --side 64",
-    "promotion_errors.py": "--trials 2 --resamples 20",
+    "promotion_errors.py": "--trials 2 --resamples 100",
     "segmentation_training.py": "--steps 4 --batch 2 --crop 64 --photograph 256",
     "serving.py": "--seconds 0.3 --rounds 1 --clients 1 2",
     "simulation.py": "--squares 32 --steps 3 --batch 4",
@@ -109,6 +111,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(r"python benchmarks/(airflow_run|retraining_kills)\.py", "elsewhere", "many minutes, or needs Airflow"),
     Recipe(r"(\w+=\S+ )*python benchmarks/\w+\.py", "benchmark"),
     Recipe(r"python docs/tools/pictures\.py", "elsewhere", "trains for minutes; what it makes lies in docs/pictures"),
+    Recipe(r"python -m crack_pipeline\.serving\.server\b", "serve"),
     Recipe(r"(\w+=\S+ )*python -m crack_pipeline\.", "run"),
     Recipe(r"(\w+=(?:'[^']*'|\S+) )*mlflow models serve", "serve"),
     Recipe(r"echo .*> request\.json|curl .*localhost:\d+/invocations", "ask"),
@@ -180,7 +183,7 @@ def commands(page: Path) -> Iterator[Command]:
     for number, line in enumerate(outside.splitlines(), 1):
         for found in _INLINE.finditer(line):
             text = found[1].strip()
-            if not text.endswith(("--pipeline", "kedro run", "…")) and "kedro run --pipeline <" not in text:
+            if not text.endswith(_NAMES) and "kedro run --pipeline <" not in text:
                 yield Command(name, number, text)
 
 

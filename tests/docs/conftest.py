@@ -58,6 +58,7 @@ def world(
         _photographs(data, request.getfixturevalue("sample"))
         _network(data)
     shutil.copy(data / "sample/Positive/00001.jpg", project / "wall.jpg")
+    (project / "pier.png").write_bytes(encode_png(render_photograph(_LARGER, 0, cracked=True).image))
     path = os.pathsep.join((str(project / ".venv/bin"), surroundings["PATH"]))
     source = os.pathsep.join(filter(None, (str(project / "src"), surroundings.get("PYTHONPATH"))))
     return World(project, data, surroundings | {"PATH": path, "KEDRO_ENV": "test", "PYTHONPATH": source})

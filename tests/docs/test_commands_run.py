@@ -141,7 +141,8 @@ def serve_and_ask(command, world):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    text = re.sub(r" -p \d+", "", command.text) + f" -h 127.0.0.1 -p {port}"
+    text = re.sub(r" (-p|--port) \d+", "", command.text)
+    text += f" -h 127.0.0.1 -p {port}" if "mlflow" in text.split() else f" --host 127.0.0.1 --port {port}"
     tracked = {"MLFLOW_TRACKING_URI": f"sqlite:///{world.project}/mlflow.db"}
     log = world.project / "server.log"
     with log.open("wb") as output:
@@ -177,10 +178,16 @@ def wait_for(address, server, log):
 
 
 def prepare(command, world):
-    """Bring about what a reader would have before: a champion, and one before it."""
+    """Bring about what a reader would have before: champions, a model of these photographs, an exported one."""
     words = shlex.split(command.text.replace("<", "").replace(">", "")) if "rollback" in command.text else ()
     if "rollback" in words or "@champion" in command.text or "=champion" in command.text:
         _two_champions(world.project)
+    if "--pipeline retraining" in command.text:  # of a model that learned from the photographs under this root
+        model = command.option("--pipeline").removeprefix("retraining").removeprefix("_") or "anomaly"
+        trained = re.sub(r"--pipeline \w+", f"--pipeline {model}", command.text)
+        run_kedro(Command(command.page, command.line, trained), world)
+    if "serving.onnx" in command.text:
+        shutil.copy(world.newest("data/06_models/*_export/model.onnx/*/model.onnx"), world.project / "model.onnx")
 
 
 def _two_champions(project):
