@@ -31,10 +31,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from crack_pipeline.datasets import SafetensorsDataset
+from crack_pipeline.engines.compute import Compute, Plan, resolve
 from crack_pipeline.imaging.scenes import render_scene
 from crack_pipeline.models.segmenters import create_segmenter
 from crack_pipeline.training.batches import as_tensor, normalise
-from crack_pipeline.training.compute import Compute, Plan, resolve
 from crack_pipeline.training.segmenting import Tiles, bands, probabilities
 
 NETWORK = {"name": "unet", "levels": 5, "base_channels": 24, "patch": 2, "upsampling": "nearest"}

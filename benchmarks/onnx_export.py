@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.evaluation.probability_levels import to_levels
 from crack_pipeline.imaging.decoding import decode
 from crack_pipeline.imaging.overlapping import Tiles
@@ -32,7 +33,6 @@ from crack_pipeline.serving.onnx import OnnxModel
 from crack_pipeline.serving.photographs import Limits
 from crack_pipeline.serving.registration import Kind
 from crack_pipeline.serving.replies import limit_of
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.segmenting import probabilities
 
 sys.path.insert(0, str(Path(__file__).parent))

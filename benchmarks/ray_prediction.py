@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from crack_pipeline.engines import engine_of
 from crack_pipeline.engines.cluster import resolve_there
-from crack_pipeline.training.compute import Compute
+from crack_pipeline.engines.compute import Compute
 from ray_hosts import Hosts, two_hosts, why_not
 from small_prediction import predict, write_photographs
 

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from crack_pipeline.engines.compute import Compute
 from crack_pipeline.imaging.stack import Shards
 from crack_pipeline.models.vae import ConvVAE
 from crack_pipeline.pipelines.steps import resolve_plan
-from crack_pipeline.training.compute import Compute
 from crack_pipeline.training.fit import Batches, fit
 from crack_pipeline.training.vae import VAETraining
 
@@ -93,8 +93,11 @@ def run(name: str, folder: Path, options: Any, compute: Compute, hosts: Hosts | 
 def main(arguments: list[str] | None = None) -> None:
     """Print one line for each number of workers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, number in (("side", 128), ("batch", 32), ("steps", 12), ("epochs", 3), ("rounds", 1)):
-        parser.add_argument(f"--{name}", type=int, default=number)
+    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--compute", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

@@ -39,11 +39,11 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from crack_pipeline.datasets import ImageStackDataset
+from crack_pipeline.engines.compute import Compute, Plan, matrix_flops, resolve
 from crack_pipeline.imaging.photograph_stack import PhotographChunk, PhotographStack
 from crack_pipeline.imaging.scenes import render_scene
 from crack_pipeline.models.segmenters import create_segmenter
 from crack_pipeline.training.augmentation import Augmentation
-from crack_pipeline.training.compute import Compute, Plan, matrix_flops, resolve
 from crack_pipeline.training.crops import Crops, GridCrops, RandomCrops
 from crack_pipeline.training.fit import Data, fit
 from crack_pipeline.training.losses import CrossEntropy, Dice, loss

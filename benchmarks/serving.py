@@ -32,6 +32,7 @@ import numpy as np
 import torch
 
 from crack_pipeline.datasets import RegisteredModelDataset
+from crack_pipeline.engines.compute import Compute
 from crack_pipeline.imaging.camera import encode_jpeg
 from crack_pipeline.imaging.decoding import decode
 from crack_pipeline.imaging.scenes import render_scene
@@ -41,7 +42,6 @@ from crack_pipeline.models.weights import Weights, read_weights
 from crack_pipeline.serving.answering import DetectorAnswers, SegmenterAnswers, plan_for
 from crack_pipeline.serving.photographs import Limits
 from crack_pipeline.serving.registration import Kind, Registration
-from crack_pipeline.training.compute import Compute
 
 BATCH = 16
 SIDES = {"detector": 227, "segmenter": 512}

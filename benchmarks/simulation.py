@@ -25,6 +25,7 @@ from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from PIL import Image
 
+from crack_pipeline.engines.compute import Compute, Plan, resolve
 from crack_pipeline.imaging.camera_traces import measure_traces
 from crack_pipeline.imaging.crack_free import find_places
 from crack_pipeline.imaging.scenes import render_scene
@@ -32,7 +33,6 @@ from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.imaging.simulation import Simulation
 from crack_pipeline.models.segmenters import create_segmenter
 from crack_pipeline.training.augmentation import Augmentation
-from crack_pipeline.training.compute import Compute, Plan, resolve
 from crack_pipeline.training.crops import Crops, Squares
 from crack_pipeline.training.fit import fit
 from crack_pipeline.training.losses import CrossEntropy, Dice

@@ -27,10 +27,10 @@ from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from crack_pipeline.engines.compute import Compute, Plan, matrix_flops, resolve
 from crack_pipeline.imaging.decoding import prepare
 from crack_pipeline.imaging.scenes import render_scene
 from crack_pipeline.models.vae import ConvVAE
-from crack_pipeline.training.compute import Compute, Plan, matrix_flops, resolve
 from crack_pipeline.training.fit import Batches, fit
 from crack_pipeline.training.vae import VAETraining, kl_divergence
 

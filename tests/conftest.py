@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +24,7 @@ settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 # Read where they are imported, in the process that others are forked from.
-os.environ |= {"MPLBACKEND": "Agg", "DO_NOT_TRACK": "true"}
+os.environ |= {"MPLBACKEND": "Agg", "DO_NOT_TRACK": "true", "RAY_AUTH_MODE": "token"}
 # Processes with a thread per core would wait for each other most of the time, and for whatever else runs here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -32,6 +33,12 @@ class RunKedro(Protocol):
     """What the fixture `kedro` gives."""
 
     def __call__(self, project: Path, *args: str, env: str | None = "test") -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(autouse=True)
+def own_code_alone() -> None:
+    """Let processes that a test starts import this code, not that of a model which an earlier test has loaded."""
+    sys.path[:] = [folder for folder in sys.path if not folder.endswith("/artifacts/code")]
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,15 @@ import pytest
 
 import crack_pipeline
 
+_TOKEN = secrets.token_hex(32)
+"""Ray reads it once in a process."""
 _SOURCES = (Path(crack_pipeline.__file__).parents[1], Path(__file__).parent)
 
 
 @contextmanager
 def one_node(folder: Path) -> Iterator[None]:
     """Start a node of one core, and join it; ``folder`` is for its token."""
-    (folder / "token").write_text(secrets.token_hex(32))
+    (folder / "token").write_text(_TOKEN)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "token"))

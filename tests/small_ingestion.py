@@ -19,9 +19,9 @@ from PIL import Image
 
 from crack_pipeline import errors
 from crack_pipeline.engines import cluster
+from crack_pipeline.engines.compute import Compute
 from crack_pipeline.imaging.photograph_stack import PhotographStack, open_stack
 from crack_pipeline.pipelines.ingestion import create_pipeline
-from crack_pipeline.training.compute import Compute
 from hostile import encoded
 from ingesting import Workspace
 

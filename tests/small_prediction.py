@@ -22,6 +22,7 @@ from crack_pipeline.datasets import (
 from crack_pipeline.datasets.block_folder import BlockFolder
 from crack_pipeline.datasets.raw_root import RawRoot
 from crack_pipeline.engines import cluster
+from crack_pipeline.engines.compute import Compute, Plan
 from crack_pipeline.imaging.camera import encode_png
 from crack_pipeline.imaging.foreground import Foreground
 from crack_pipeline.models.segmenters import UNetOptions, create_segmenter
@@ -34,7 +35,6 @@ from crack_pipeline.pipelines.inspection.parameters import Cracks, Repair
 from crack_pipeline.pipelines.segmentation.parameters import Output, Report
 from crack_pipeline.pipelines.segmentation.predicting import list_predictions, segment_photographs
 from crack_pipeline.pipelines.steps import resolve_plan
-from crack_pipeline.training.compute import Compute, Plan
 from crack_pipeline.training.segmenting import Tiles
 
 TILES = Tiles(size=256, halo=8, blend=4)

@@ -20,12 +20,12 @@ from torch import nn
 from crack_pipeline import errors
 from crack_pipeline.datasets import FolderDataset
 from crack_pipeline.engines import cluster
+from crack_pipeline.engines.compute import Compute, Plan
 from crack_pipeline.imaging.stack import Shards
 from crack_pipeline.models.segmenters import UNetOptions, create_segmenter
 from crack_pipeline.models.vae import ConvVAE
 from crack_pipeline.pipelines.steps import resolve_plan
 from crack_pipeline.training.augmentation import Augmentation
-from crack_pipeline.training.compute import Compute, Plan
 from crack_pipeline.training.crops import Crops, Squares
 from crack_pipeline.training.fit import Batches, Watch, fit
 from crack_pipeline.training.losses import CrossEntropy, Dice

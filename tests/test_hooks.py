@@ -11,11 +11,11 @@ from kedro_datasets.json import JSONDataset
 from crack_pipeline.datasets import BlockFolderDataset, FolderDataset, RawRootDataset
 from crack_pipeline.endings import Ending
 from crack_pipeline.engines import cluster
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.hooks import ProjectHooks
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.parameters import VAE
 from crack_pipeline.training import listening
-from crack_pipeline.training.compute import Compute, resolve
 
 
 @pytest.fixture

@@ -118,6 +118,7 @@ def test_what_is_not_set_is_one_message(monkeypatch, capsys):
 def test_only_what_one_machine_needs_lies_outside_the_storage():
     local = {
         "data/01_raw/sample",
+        "data/02_intermediate/{pipeline}/group_blocks",
         "data/03_primary/{pipeline}/image_parts",
         "data/04_feature/inspection/embeddings",
         "data/06_models/anomaly/checkpoints",

@@ -187,7 +187,7 @@ def _check_cluster(pipeline: Pipeline, catalog: DataCatalog) -> None:
     if _COMPUTE not in pipeline.inputs():
         return
     from crack_pipeline.engines import cluster  # here, since it takes a second that other commands need not wait
-    from crack_pipeline.training.compute import Compute
+    from crack_pipeline.engines.compute import Compute
 
     compute = Compute.model_validate(catalog.load(_COMPUTE))
     if compute.engine == "ray":

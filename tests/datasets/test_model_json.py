@@ -5,9 +5,9 @@ from kedro.io import Version
 from kedro.io.core import DatasetError
 
 from crack_pipeline.datasets import ModelJSONDataset
-from crack_pipeline.training.compute import Compute, resolve
+from crack_pipeline.engines.compute import Compute, resolve
 
-PLAN = "crack_pipeline.training.compute.Plan"
+PLAN = "crack_pipeline.engines.compute.Plan"
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from crack_pipeline.datasets import (
     TextPartsDataset,
 )
 from crack_pipeline.datasets.places import CURRENT, DISK, SharedFolder, local_copy, place_of
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.imaging.records import Record, RecordChunk
 from crack_pipeline.models.weights import Weights
-from crack_pipeline.training.compute import Compute, resolve
 from stacks import write_stack
 
 STORE = "memory:///project"
@@ -75,7 +75,7 @@ def test_files_lie_in_a_store_as_on_a_disk(store, version):
     loaded = weights.load()
     assert loaded.facts == {"level": 0.5} and loaded.tensors["layer"].tolist() == [0, 1, 2]
     plan = resolve(Compute(accelerator="cpu", precision="32-true"))
-    model = ModelJSONDataset(filepath=f"{STORE}/plan.json", model="crack_pipeline.training.compute.Plan", version=found)
+    model = ModelJSONDataset(filepath=f"{STORE}/plan.json", model="crack_pipeline.engines.compute.Plan", version=found)
     model.save(plan)
     assert model.load() == plan
     report = TextPartsDataset(filepath=f"{STORE}/report.html", version=found)

@@ -9,11 +9,11 @@ from kedro.io import DatasetError
 
 from crack_pipeline.datasets import RegisteredModelDataset, SafetensorsDataset
 from crack_pipeline.datasets.registered_model import git_commit, requirements
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.models.segmenters import create_segmenter
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.serving.photographs import Limits
 from crack_pipeline.serving.registration import describe
-from crack_pipeline.training.compute import Compute, resolve
 
 METRICS = {"threshold": 0.5, "sets": {"test": {"dice": 0.81251234567, "dice_ci95": [0.7, 0.9], "n": 4, "iou": None}}}
 

@@ -6,7 +6,7 @@ import pytest
 from crack_pipeline.datasets import BlockFolderDataset, RawRootDataset
 from crack_pipeline.engines import cluster
 from crack_pipeline.engines.cluster import About, check_same
-from crack_pipeline.training.compute import Compute
+from crack_pipeline.engines.compute import Compute
 
 HERE = About("2.60.0", "3.11.7", "0.1.0", "aa")
 

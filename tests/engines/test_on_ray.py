@@ -1,8 +1,5 @@
 """One node of Ray on this machine, with token authentication, for all tests of this file."""
 
-import logging
-import os
-import secrets
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +8,8 @@ import pytest
 
 import crack_pipeline
 from crack_pipeline.engines import cluster, engine_of, on_ray
-from crack_pipeline.training.compute import Compute
+from crack_pipeline.engines.compute import Compute
+from ray_node import one_node
 from small_prediction import predict, write_photographs
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
@@ -22,25 +20,8 @@ COMPUTE = Compute(accelerator="cpu", precision="32-true", block=2, workers=0)
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("token")
-    (folder / "token").write_text(secrets.token_hex(32))
-    patch = pytest.MonkeyPatch()
-    patch.setenv("RAY_AUTH_MODE", "token")
-    patch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "token"))
-    patch.setenv("PYTHONPATH", os.pathsep.join(map(str, SOURCES)))
-    import ray  # not before: it reads its settings then
-
-    ray.init(
-        address="local",
-        num_cpus=1,
-        object_store_memory=100_000_000,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    yield COMPUTE.model_copy(update={"engine": "ray"})
-    ray.shutdown()
-    patch.undo()
+    with one_node(tmp_path_factory.mktemp("token")):
+        yield COMPUTE.model_copy(update={"engine": "ray"})
 
 
 class Squares:

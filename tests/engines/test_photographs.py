@@ -6,10 +6,10 @@ import pytest
 
 from crack_pipeline.datasets import BlockFolderDataset
 from crack_pipeline.engines import photographs
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.engines.photographs import each, each_kept, without_copies
 from crack_pipeline.imaging.decoding import Undecodable
 from crack_pipeline.imaging.records import Record
-from crack_pipeline.training.compute import Compute, resolve
 
 CONTENTS = {f"{number:02d}.jpg": bytes([number]) * 9 for number in range(20)}
 

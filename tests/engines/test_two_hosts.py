@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from crack_pipeline.training.compute import Compute
+from crack_pipeline.engines.compute import Compute
 from ray_hosts import SOURCE, two_hosts, why_not
 from small_prediction import inspect, predict, write_photographs
 

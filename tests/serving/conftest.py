@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from crack_pipeline.datasets import RegisteredModelDataset
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.models.segmenters import create_segmenter
 from crack_pipeline.models.vae import ConvVAE
 from crack_pipeline.models.weights import Weights
@@ -16,7 +17,6 @@ from crack_pipeline.pipelines.anomaly.registering import describe_model as descr
 from crack_pipeline.pipelines.ingestion.parameters import Reading
 from crack_pipeline.pipelines.segmentation.parameters import Report
 from crack_pipeline.pipelines.segmentation.registering import describe_model as describe_segmenter
-from crack_pipeline.training.compute import Compute, resolve
 
 THRESHOLD = 0.40625
 METRICS = {"sets": {"test": {"dice": 0.8125, "dice_ci95": [0.7, 0.9], "n": 4, "nothing": None}}}

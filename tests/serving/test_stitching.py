@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.evaluation.probability_levels import to_levels
 from crack_pipeline.imaging.overlapping import Tiles
 from crack_pipeline.serving import stitching
 from crack_pipeline.training import segmenting
-from crack_pipeline.training.compute import Compute, resolve
 
 PLAN = resolve(Compute(accelerator="cpu", precision="32-true", batch_size=3, workers=0))
 

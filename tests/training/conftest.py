@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.imaging.photograph_stack import IGNORED, PhotographStack
 from crack_pipeline.models.segmenters import create_segmenter
 from crack_pipeline.models.vae import ConvVAE
 from crack_pipeline.training import fit as fit_module
 from crack_pipeline.training.augmentation import Augmentation
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.crops import Crops, GridCrops, RandomCrops
 from crack_pipeline.training.fit import Batches, Watch, fit
 from crack_pipeline.training.losses import CrossEntropy, Dice

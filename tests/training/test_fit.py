@@ -7,8 +7,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.training import fit as fit_module
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.fit import DivergedError, Finite, History, Watch, epoch_seed, fingerprint
 
 BEST = Watch("validation_loss", "min")

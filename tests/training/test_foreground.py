@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.imaging.foreground import Foreground
 from crack_pipeline.imaging.prompts import Box, Point, Prompts
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.foreground import encode, find_structure, load_network
 from small_sam import small_sam
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.models.picture_vae import PictureVAE
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.crops import Crops
 from crack_pipeline.training.fit import fit
 from crack_pipeline.training.learned_squares import LearnedSquares, fit_prior, kernel_prior, normal_prior

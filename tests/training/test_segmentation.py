@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.imaging.photograph_stack import CRACK, IGNORED
 from crack_pipeline.training import fit as fit_module
 from crack_pipeline.training.augmentation import Augmentation
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.fit import DivergedError
 from crack_pipeline.training.losses import CrossEntropy, Dice
 from crack_pipeline.training.segmentation import SegmentationTraining

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn.functional import interpolate, max_pool2d, pad
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.imaging import overlapping
 from crack_pipeline.models.unet import UNet
 from crack_pipeline.training import segmenting
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.segmenting import Tiles, bands, probabilities
 
 WHOLE = 4096

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from crack_pipeline.training.compute import Compute, resolve
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.training.random_features import random_features
 from crack_pipeline.training.telling_apart import tell_apart
 

@@ -12,8 +12,8 @@ import psutil
 import pytest
 import torch
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.training import listening, together
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.fit import DivergedError
 from ray_hosts import SOURCE
 from small_training import digest, train, write_images

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from crack_pipeline.training.compute import Compute, Plan, resolve
+from crack_pipeline.engines.compute import Compute, Plan, resolve
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from crack_pipeline.training.compute import Plan
+from crack_pipeline.engines.compute import Plan
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from crack_pipeline.engines import cluster
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.engines.engine import Job
-from crack_pipeline.training.compute import Plan
 
 logger = logging.getLogger(__name__)
 

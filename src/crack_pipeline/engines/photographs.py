@@ -11,10 +11,10 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import pyarrow as pa
 
 from crack_pipeline.engines.blocks import Block, Blocks, Item, Store, in_order, tables
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.engines.engine import engine_of
 from crack_pipeline.imaging.decoding import Undecodable
 from crack_pipeline.imaging.records import Record
-from crack_pipeline.training.compute import Plan
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crack_pipeline.engines import cluster
+from crack_pipeline.engines import compute as compute_plan
+from crack_pipeline.engines.compute import Compute, Plan
 from crack_pipeline.pipelines.ingestion.parameters import Image
-from crack_pipeline.training import compute as compute_plan
-from crack_pipeline.training.compute import Compute, Plan
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class _Stack(Protocol):
 
 
 def resolve_plan(compute: Compute) -> Plan:
-    """Choose device, precision and sizes for this machine; see :func:`crack_pipeline.training.compute.resolve`.
+    """Choose device, precision and sizes for this machine; see :func:`crack_pipeline.engines.compute.resolve`.
 
     Where a Ray cluster does the work, a worker of it chooses.
     """

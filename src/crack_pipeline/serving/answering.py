@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crack_pipeline.engines.compute import Compute, Plan, resolve
 from crack_pipeline.evaluation.scores import Likeliest, score_named
 from crack_pipeline.imaging.decoding import Mode, Undecodable, prepare
 from crack_pipeline.models.detectors import build_network
@@ -15,7 +16,6 @@ from crack_pipeline.models.segmenters import rebuild
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.serving.replies import Answer, about_levels, about_score, checked, heatmap, limit_of
 from crack_pipeline.training.answers import answers
-from crack_pipeline.training.compute import Compute, Plan, resolve
 from crack_pipeline.training.levels import levels
 from crack_pipeline.training.segmenting import Tiles
 

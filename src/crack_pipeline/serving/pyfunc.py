@@ -17,12 +17,12 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 from numpy.typing import NDArray
 
+from crack_pipeline.engines.compute import Compute, Plan
 from crack_pipeline.imaging.decoding import Undecodable
 from crack_pipeline.models.weights import Weights, read_weights
 from crack_pipeline.serving.answering import DetectorAnswers, SegmenterAnswers, plan_for
 from crack_pipeline.serving.photographs import Limits, read_photograph
 from crack_pipeline.serving.replies import Answer
-from crack_pipeline.training.compute import Compute, Plan
 
 _NAMED_ROWS = 10
 
@@ -31,7 +31,7 @@ class _Served(PythonModel):
     """What detector and segmenter share: loading, reading photographs, and saying who answered.
 
     Its configuration takes what :class:`~crack_pipeline.serving.photographs.Limits` does, and ``compute``, the fields
-    of :class:`~crack_pipeline.training.compute.Compute`.
+    of :class:`~crack_pipeline.engines.compute.Compute`.
     """
 
     def load_context(self, context: PythonModelContext) -> None:

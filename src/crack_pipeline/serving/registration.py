@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from crack_pipeline.engines.compute import Compute, Plan
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.serving.photographs import Limits
-from crack_pipeline.training.compute import Compute, Plan
 
 Kind = Literal["detector", "segmenter"]
 

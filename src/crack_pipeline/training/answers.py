@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.models.vae import VAEOutput
 from crack_pipeline.training.batches import Images, loader, normalise
-from crack_pipeline.training.compute import Plan
 
 
 def answers(network: nn.Module, images: Images, rows: NDArray[np.int64], plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:

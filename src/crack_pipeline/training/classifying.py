@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.training.batches import as_tensor, normalise
-from crack_pipeline.training.compute import Plan
 
 if TYPE_CHECKING:
     # It imports Lightning, which takes seconds, and only training needs it.

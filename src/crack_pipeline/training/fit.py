@@ -20,8 +20,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from numpy.typing import NDArray
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.training.batches import Images, loader
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.memory import kept_memory
 from crack_pipeline.training.sharing import Place, place_of
 

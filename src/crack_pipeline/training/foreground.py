@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.imaging.concrete_rule import enlarge, structure_from_masks
 from crack_pipeline.imaging.foreground import Foreground
 from crack_pipeline.imaging.prompts import Prompts, check_inside
 from crack_pipeline.models import segment_anything
 from crack_pipeline.models.embedding import Embedding
-from crack_pipeline.training.compute import Plan
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

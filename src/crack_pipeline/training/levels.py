@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.probability_levels import to_levels
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles, bands
 
 

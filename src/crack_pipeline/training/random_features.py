@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.training.batches import as_tensor, normalise
-from crack_pipeline.training.compute import Plan
 
 _BATCH = 32
 _WIDTHS = (32, 64, 128, 256)

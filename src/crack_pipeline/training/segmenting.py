@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.imaging.overlapping import (
     OF_HALF,
     TURNS,
@@ -32,7 +33,6 @@ from crack_pipeline.imaging.overlapping import (
     runs,
 )
 from crack_pipeline.training.batches import normalise
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.memory import kept_memory
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.training.classifying import Labelled, classify, train_classifier
-from crack_pipeline.training.compute import Plan
 
 logger = logging.getLogger(__name__)
 

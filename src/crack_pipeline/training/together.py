@@ -64,7 +64,7 @@ def train_together(training: Training) -> tuple[History, Best | None]:
     newest, epoch = training.newest()
     if epoch + 1 < training.epochs:
         if training.plan.engine == "ray":
-            from crack_pipeline.engines.training import train_on_ray
+            from crack_pipeline.training.on_ray import train_on_ray
 
             train_on_ray(training)
         else:

@@ -3,11 +3,11 @@ import pandas as pd
 import pytest
 import torch
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.models.vae import ConvVAE
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.parameters import Report, Scoring
 from crack_pipeline.pipelines.ingestion.parameters import Image
-from crack_pipeline.training.compute import Compute, resolve
 
 ROLES = ("train", "validation", "test", "external")
 

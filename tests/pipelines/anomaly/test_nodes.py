@@ -5,12 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crack_pipeline.engines.compute import Compute, Plan
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines import steps
 from crack_pipeline.pipelines.anomaly import nodes, pictures
 from crack_pipeline.pipelines.anomaly.parameters import Report, Scoring, Threshold
 from crack_pipeline.pipelines.ingestion.parameters import Image
-from crack_pipeline.training.compute import Compute, Plan
 
 RIDGE, TAIL, MSE, BASELINE = "ridge_1px_99", "dark_tail_1px_99", "mse", "contrast"
 METRICS = {"roc_auc", "average_precision", "precision", "recall", "f1", "fpr", "confusion", "n"} | {

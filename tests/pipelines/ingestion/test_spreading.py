@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 import faulty_pairs
 from crack_pipeline.datasets import PartFolderDataset
 from crack_pipeline.datasets.block_folder import BlockFolder
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.engines.local import LocalEngine
 from crack_pipeline.imaging import duplicate_candidates, near_duplicates
 from crack_pipeline.pipelines.ingestion import grouping, spreading
 from crack_pipeline.pipelines.ingestion.parameters import Duplicates
-from crack_pipeline.training.compute import Compute, resolve
 from hostile import encoded, photograph
 from small_ingestion import OWN_SIZE, assert_same, ingest, wall, write_walls
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from kedro.io.core import DatasetError
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.imaging.camera import encode_jpeg, encode_png
 from crack_pipeline.imaging.inpainting import Inpainting
 from crack_pipeline.imaging.segmented import Segmentation
@@ -12,7 +13,6 @@ from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Preset, Presets, Reading
 from crack_pipeline.pipelines.inpainting import judging, marking, pictures, repairing
 from crack_pipeline.pipelines.inpainting.parameters import Cracks, Judging, Output
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.segmenting import Tiles
 
 READING = Reading()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from crack_pipeline.datasets import RecordFolderDataset
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.imaging.foreground import Foreground
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.nodes import list_new_photographs
@@ -11,7 +12,6 @@ from crack_pipeline.pipelines.ingestion.parameters import Dataset, Presets, Read
 from crack_pipeline.pipelines.inspection import inspecting, preparing
 from crack_pipeline.pipelines.inspection.isolating import prepare_isolation
 from crack_pipeline.pipelines.inspection.parameters import Cracks, Repair, Report, Scales
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.segmenting import Tiles
 from inspecting import Dark
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.imaging.simulation import Simulation
 from crack_pipeline.models.picture_vae import PictureVAE
@@ -11,7 +12,6 @@ from crack_pipeline.pipelines.label_free import nodes
 from crack_pipeline.pipelines.segmentation import evaluating, training
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Report, Training
 from crack_pipeline.pipelines.simulating import NOTHING, Synthetic, share_beside
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.learned_squares import normal_prior
 from crack_pipeline.training.segmenting import Tiles
 from stacks import prepare

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.imaging import simulation
 from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.models.weights import Weights
@@ -13,7 +14,6 @@ from crack_pipeline.pipelines.label_noise import nodes
 from crack_pipeline.pipelines.label_noise.parameters import LabelNoise
 from crack_pipeline.pipelines.weak_segmentation import labelling
 from crack_pipeline.pipelines.weak_segmentation.parameters import Settings
-from crack_pipeline.training.compute import Compute, resolve
 from stacks import prepare
 
 ROLES = ["train"] * 8 + ["validation"] * 4 + ["test"] * 4

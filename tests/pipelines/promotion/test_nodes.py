@@ -5,6 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from contending import LEARNED_FROM, ROLES, photographs, segmenter
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.evaluation.metrics import detection_metrics
 from crack_pipeline.models.registered import Contenders, Registered, Standing
 from crack_pipeline.models.vae import ConvVAE
@@ -20,7 +21,6 @@ from crack_pipeline.pipelines.promotion.contending import (
 )
 from crack_pipeline.pipelines.promotion.deciding import choose_earlier, decide, report, summarise_rollback
 from crack_pipeline.pipelines.promotion.parameters import MODELS, Promotion
-from crack_pipeline.training.compute import Compute, resolve
 
 SETTINGS = {
     "model": "segmentation",

@@ -3,11 +3,11 @@ import pandas as pd
 import pytest
 
 from contending import LEARNED_FROM, photographs, segmenter
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.models.registered import Contenders, Newest, Registered
 from crack_pipeline.pipelines.retraining.drifting import QUANTITIES, judge, measure_photographs
 from crack_pipeline.pipelines.retraining.looking import News
 from crack_pipeline.pipelines.retraining.parameters import DriftCheck, Retraining
-from crack_pipeline.training.compute import Compute, resolve
 
 NEW = ["10", "11", "12"]
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from crack_pipeline.datasets import ImageStackDataset
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.evaluation.segmentation_counts import LEVELS
 from crack_pipeline.imaging.camera import decode, encode_png
 from crack_pipeline.imaging.segmented import Segmentation
@@ -16,7 +17,6 @@ from crack_pipeline.pipelines.ingestion.nodes import build_manifest, decode_phot
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Image, Presets, Reading
 from crack_pipeline.pipelines.segmentation import evaluating, pictures, predicting, training
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Output, Report, Training
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.segmenting import Tiles
 
 IMAGE = Image(size=None, mode="rgb", masks=True)

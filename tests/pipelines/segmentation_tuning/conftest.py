@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.pipelines.segmentation.parameters import Network, Training
 from crack_pipeline.pipelines.segmentation_tuning.parameters import Space
 from crack_pipeline.pipelines.segmentation_tuning.space import check
-from crack_pipeline.training.compute import Compute, resolve
 
 ROLES = ["train"] * 6 + ["validation"] * 3 + ["test"] * 3
 

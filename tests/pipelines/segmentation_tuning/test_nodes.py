@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from crack_pipeline.datasets import StudiesDataset
+from crack_pipeline.engines.compute import Compute
 from crack_pipeline.evaluation.trials import TrialResult
 from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.pipelines.ingestion.parameters import Image
@@ -18,7 +19,6 @@ from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Net
 from crack_pipeline.pipelines.segmentation_tuning import nodes, pictures
 from crack_pipeline.pipelines.segmentation_tuning.parameters import Pruning, Search, Space
 from crack_pipeline.training import fit as fit_module
-from crack_pipeline.training.compute import Compute
 
 IMAGE = Image(size=None, mode="grey", masks=True)
 DIMENSIONS = {

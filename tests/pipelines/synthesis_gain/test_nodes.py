@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from crack_pipeline.datasets import ImageStackDataset
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.imaging import simulated_squares, simulation
 from crack_pipeline.imaging.photograph_stack import CRACK, PhotographChunk
 from crack_pipeline.imaging.simulation import Simulation
@@ -13,7 +14,6 @@ from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Training
 from crack_pipeline.pipelines.synthesis_gain import nodes
 from crack_pipeline.pipelines.synthesis_gain.parameters import Gain
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.segmenting import Tiles
 
 TRAINING = Training.model_validate(

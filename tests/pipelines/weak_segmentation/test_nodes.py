@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.imaging.simulation import Simulation
 from crack_pipeline.models.segmenters import create_segmenter
@@ -26,7 +27,6 @@ from crack_pipeline.pipelines.weak_segmentation.parameters import (
     Threshold,
     Way,
 )
-from crack_pipeline.training.compute import Compute, resolve
 from crack_pipeline.training.segmenting import Tiles
 from stacks import prepare
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crack_pipeline.engines.blocks import Store
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation import thresholds as threshold_rules
 from crack_pipeline.evaluation.metrics import detection_metrics
 from crack_pipeline.evaluation.scores import BASELINE, MeanSquaredError, Score, score_named
@@ -20,7 +21,6 @@ from crack_pipeline.pipelines.anomaly.scoring import ImageScoring, score_images
 from crack_pipeline.pipelines.anomaly.training import detector_of
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.steps import fingerprint, select
-from crack_pipeline.training.compute import Plan
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation import detection_figures, figures
 from crack_pipeline.evaluation.metrics import metrics_table
 from crack_pipeline.evaluation.scores import BASELINE
@@ -22,7 +23,6 @@ from crack_pipeline.pipelines.anomaly.nodes import SETS, reported, score_named
 from crack_pipeline.pipelines.anomaly.parameters import Report
 from crack_pipeline.pipelines.anomaly.training import build_network, detector_of
 from crack_pipeline.training.answers import answers
-from crack_pipeline.training.compute import Plan
 
 EXPECTED = ("photograph", "expected", "error map")
 LIKELY = ("photograph", "probability of a crack")

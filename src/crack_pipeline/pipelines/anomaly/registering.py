@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Reading
 from crack_pipeline.serving.photographs import Limits
 from crack_pipeline.serving.registration import Registration, describe
-from crack_pipeline.training.compute import Plan
 
 
 def describe_model(

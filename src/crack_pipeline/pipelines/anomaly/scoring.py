@@ -13,13 +13,13 @@ import torch
 
 from crack_pipeline.engines import engine_of
 from crack_pipeline.engines.blocks import Block, Blocks, Store, tables
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.engines.photographs import Outcome, Progress
 from crack_pipeline.evaluation.scores import BASELINE, Score, contrast
 from crack_pipeline.imaging.stack import ImageStack
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.anomaly.training import build_network
 from crack_pipeline.training.answers import answers
-from crack_pipeline.training.compute import Plan
 
 _IMAGES_IN_A_BLOCK = 4096
 

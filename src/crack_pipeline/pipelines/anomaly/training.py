@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.imaging.stack import ImageStack
 from crack_pipeline.models.detectors import build_network as build_network
 from crack_pipeline.models.detectors import kind_of
@@ -23,7 +24,6 @@ from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights
 from crack_pipeline.pipelines.segmentation.training import create_network, learn_simulated
 from crack_pipeline.pipelines.simulating import simulated_images
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, rows_of, select
-from crack_pipeline.training.compute import Plan
 
 logger = logging.getLogger(__name__)
 

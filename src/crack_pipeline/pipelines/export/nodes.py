@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crack_pipeline.engines.compute import Compute, Plan, resolve
 from crack_pipeline.evaluation.probability_levels import to_levels
 from crack_pipeline.imaging.decoding import Undecodable
 from crack_pipeline.imaging.overlapping import Tiles
@@ -26,7 +27,6 @@ from crack_pipeline.serving.exporting import Exported, export
 from crack_pipeline.serving.onnx import PRECISION, OnnxModel
 from crack_pipeline.serving.photographs import Limits
 from crack_pipeline.serving.replies import limit_of
-from crack_pipeline.training.compute import Compute, Plan, resolve
 from crack_pipeline.training.segmenting import probabilities
 
 logger = logging.getLogger(__name__)

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from crack_pipeline.engines import cluster
 from crack_pipeline.engines.blocks import Block, Blocks, Store, tables
+from crack_pipeline.engines.compute import Compute
 from crack_pipeline.engines.on_ray import RayEngine
 from crack_pipeline.imaging import duplicate_verification, near_duplicates
 from crack_pipeline.imaging.duplicate_candidates import COARSE_SIZE, Pairs, ScoredPairs, choose_pairs, find_partners
 from crack_pipeline.imaging.near_duplicates import Distinct
 from crack_pipeline.pipelines.ingestion.parameters import Duplicates
 from crack_pipeline.pipelines.ingestion.spreading import plan_there
-from crack_pipeline.training.compute import Compute
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crack_pipeline.engines.blocks import Store
+from crack_pipeline.engines.compute import Compute
 from crack_pipeline.imaging import near_duplicates
 from crack_pipeline.imaging.photograph_stack import IGNORED, PhotographChunk, PhotographStack
 from crack_pipeline.imaging.stack import ImageChunk, Stack, StackPart
@@ -20,7 +21,6 @@ from crack_pipeline.pipelines.ingestion.parameters import Dataset, Duplicates, I
 from crack_pipeline.pipelines.ingestion.partition import Partition
 from crack_pipeline.pipelines.ingestion.splits import NO_SPLIT, SPLIT_LINE, apply_splits
 from crack_pipeline.pipelines.ingestion.spreading import develop_there
-from crack_pipeline.training.compute import Compute
 
 logger = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ import psutil
 
 from crack_pipeline.engines import cluster
 from crack_pipeline.engines.blocks import Block, Blocks, Item, Store, tables
+from crack_pipeline.engines.compute import Compute, Plan
 from crack_pipeline.engines.on_ray import RayEngine
 from crack_pipeline.imaging.photograph_stack import PhotographChunk
 from crack_pipeline.imaging.stack import ImageChunk, StackPart, read_description
 from crack_pipeline.pipelines.ingestion.developing import Progress, develop_all, in_rows, warn_of
 from crack_pipeline.pipelines.ingestion.listing import Source
 from crack_pipeline.pipelines.ingestion.parameters import Image, Preset, Reading
-from crack_pipeline.training.compute import Compute, Plan
 
 logger = logging.getLogger(__name__)
 

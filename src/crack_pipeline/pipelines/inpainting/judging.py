@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.filling import fill_quality
 from crack_pipeline.imaging import tiling
 from crack_pipeline.imaging.camera_traces import measure_traces
@@ -29,7 +30,6 @@ from crack_pipeline.pipelines.inpainting.marking import Marked, Marker, Models, 
 from crack_pipeline.pipelines.inpainting.parameters import Judging
 from crack_pipeline.pipelines.inpainting.repairing import marker_of
 from crack_pipeline.training.answers import answers
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.segmentation_counts import level_of
 from crack_pipeline.imaging.decoding import Mode, Undecodable, convert
 from crack_pipeline.imaging.photograph_stack import CRACK
@@ -24,7 +25,6 @@ from crack_pipeline.pipelines.inpainting.parameters import Cracks
 from crack_pipeline.pipelines.segmentation.predicting import levels
 from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
 from crack_pipeline.pipelines.trained import Loader, Registry, Trained, choose, load_if_there
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
 BY_MASK, BY_LABEL, BY_SEGMENTER = "mask", "label", "segmenter"

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crack_pipeline.engines.blocks import Item
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.engines.photographs import each
 from crack_pipeline.imaging.decoding import Undecodable
 from crack_pipeline.imaging.inpainting import Inpainting, inpaint, widen
@@ -19,7 +20,6 @@ from crack_pipeline.pipelines.ingestion.listing import Source
 from crack_pipeline.pipelines.ingestion.parameters import Dataset, Presets, Reading
 from crack_pipeline.pipelines.inpainting.marking import Marked, Marker, Models, Segmenter
 from crack_pipeline.pipelines.inpainting.parameters import Output
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
 _NOTHING_SOUND = "nothing sound"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from crack_pipeline.engines.blocks import Item, Store
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.engines.photographs import EARLIER, each_kept, without_copies
 from crack_pipeline.evaluation.segmentation_counts import LEVELS, level_of
 from crack_pipeline.imaging.camera import encode_jpeg, encode_png
@@ -35,7 +36,6 @@ from crack_pipeline.pipelines.inspection.isolating import Isolator
 from crack_pipeline.pipelines.inspection.parameters import Cracks, Repair, Report
 from crack_pipeline.pipelines.segmentation.predicting import levels
 from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)

@@ -13,12 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.imaging.foreground import Foreground, find_foreground
 from crack_pipeline.imaging.prompts import Prompts, check_inside, read_prompts
 from crack_pipeline.models.embedding import Embedding
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.listing import Source
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.foreground import encode, find_structure, load_network
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation import segmentation_counts as counting
 from crack_pipeline.evaluation.segmentation_figures import squares_figure
 from crack_pipeline.imaging.photograph_stack import PhotographStack
@@ -23,7 +24,6 @@ from crack_pipeline.pipelines.segmentation.predicting import levels
 from crack_pipeline.pipelines.segmentation.training import learn_simulated, rebuild
 from crack_pipeline.pipelines.simulating import simulated_squares
 from crack_pipeline.pipelines.steps import check_same_run
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)

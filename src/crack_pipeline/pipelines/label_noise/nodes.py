@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.label_noise_figure import label_noise_figure
 from crack_pipeline.imaging.labelled_squares import LabelledSquares
 from crack_pipeline.imaging.photograph_stack import PhotographStack
@@ -26,7 +27,6 @@ from crack_pipeline.pipelines.studies import WEIGHTS, drawn, once
 from crack_pipeline.pipelines.weak_segmentation import labelling, starting, teaching
 from crack_pipeline.pipelines.weak_segmentation.comparing import measure_segmenter
 from crack_pipeline.pipelines.weak_segmentation.parameters import Settings
-from crack_pipeline.training.compute import Plan
 
 logger = logging.getLogger(__name__)
 

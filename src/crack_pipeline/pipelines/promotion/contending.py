@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.imaging.stack import ImageStack
 from crack_pipeline.models.registered import Contenders, Registered, Standing
@@ -17,7 +18,6 @@ from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.promotion.parameters import DETECTOR, MODELS, Promotion
 from crack_pipeline.pipelines.segmentation.evaluating import count_new
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)

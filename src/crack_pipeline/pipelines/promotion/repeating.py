@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.promotion import Decision
 from crack_pipeline.pipelines.promotion.contending import Registry, answer, check_unseen, load_contenders, read_external
 from crack_pipeline.pipelines.promotion.deciding import decide
 from crack_pipeline.pipelines.promotion.parameters import Promotion
-from crack_pipeline.training.compute import Plan
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.drift import Drift, drift_table, measure_drift
 from crack_pipeline.evaluation.drift_figure import drift_figure
 from crack_pipeline.evaluation.probability_levels import level_counts, likeliest
@@ -22,7 +23,6 @@ from crack_pipeline.pipelines.anomaly.nodes import score_new
 from crack_pipeline.pipelines.promotion.contending import form_differs
 from crack_pipeline.pipelines.retraining.looking import News, Versions
 from crack_pipeline.pipelines.retraining.parameters import DriftCheck, Retraining
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.levels import levels
 from crack_pipeline.training.segmenting import Tiles
 

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from crack_pipeline.endings import Ending
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.drift import Drift
 from crack_pipeline.evaluation.promotion import Decision
 from crack_pipeline.pipelines.ingestion.listing import Source
@@ -19,7 +20,6 @@ from crack_pipeline.pipelines.promotion.parameters import MODELS, Model, Promoti
 from crack_pipeline.pipelines.promotion.repeating import decide_anew
 from crack_pipeline.pipelines.retraining.looking import KNOWN, LABEL, LOST, MASK, News, as_record
 from crack_pipeline.pipelines.retraining.parameters import Retraining
-from crack_pipeline.training.compute import Plan
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation import segmentation_counts as counting
 from crack_pipeline.evaluation import segmentation_figures as figures
 from crack_pipeline.evaluation.figures import training_curves
@@ -18,7 +19,6 @@ from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.segmentation.parameters import Report
 from crack_pipeline.pipelines.segmentation.predicting import levels
 from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
 

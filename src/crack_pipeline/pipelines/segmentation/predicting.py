@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crack_pipeline.engines.blocks import Item, Store
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.engines.photographs import each_kept, without_copies
 from crack_pipeline.evaluation.probability_levels import level_counts, level_of, likeliest
 from crack_pipeline.imaging.camera import encode_jpeg, encode_png
@@ -21,7 +22,6 @@ from crack_pipeline.pipelines.ingestion.listing import Source
 from crack_pipeline.pipelines.ingestion.parameters import Image, Reading
 from crack_pipeline.pipelines.segmentation.parameters import Output, Report
 from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.levels import levels
 from crack_pipeline.training.segmenting import Tiles, check_tiles
 

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.imaging.simulated_squares import SimulatedSquares
 from crack_pipeline.models.segmenters import create_segmenter, load_encoder, rebuild
@@ -20,7 +21,6 @@ from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.segmentation.parameters import EncoderWeights, Network, Training
 from crack_pipeline.pipelines.simulating import NOTHING, Admixture, Synthetic, share_beside, simulated_squares
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, require_roles, rows_of, select
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.learned_squares import unpack
 from crack_pipeline.training.segmenting import Tiles, check_tiles
 

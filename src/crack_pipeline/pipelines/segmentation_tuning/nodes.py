@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 import yaml
 
+from crack_pipeline.engines.compute import Compute, Plan
 from crack_pipeline.evaluation.trials import STATES, TrialResult, as_text
 from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.pipelines.ingestion.parameters import Image
@@ -21,7 +22,6 @@ from crack_pipeline.pipelines.segmentation_tuning import space as spaces
 from crack_pipeline.pipelines.segmentation_tuning.parameters import Pruning, Search, Space
 from crack_pipeline.pipelines.segmentation_tuning.space import SearchSpace
 from crack_pipeline.pipelines.steps import resolve_plan, select
-from crack_pipeline.training.compute import Compute, Plan
 
 if TYPE_CHECKING:
     import optuna

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.bootstrap import percentile_interval, resampled_weights
 from crack_pipeline.evaluation.generated import density_and_coverage, wilson_interval
 from crack_pipeline.imaging.copies import find_nearest
@@ -19,7 +20,6 @@ from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.pipelines.synthesis.drawing import Drawing, picture_seed
 from crack_pipeline.pipelines.synthesis.nodes import Pictures
 from crack_pipeline.pipelines.synthesis.parameters import Judging
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.random_features import random_features
 from crack_pipeline.training.telling_apart import tell_apart
 

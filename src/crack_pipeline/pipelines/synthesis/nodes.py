@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.models.picture_vae import PictureVAE
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion.parameters import Image
 from crack_pipeline.pipelines.steps import CHANNELS, check_same_run, fingerprint, rows_of, select
 from crack_pipeline.pipelines.synthesis.parameters import Generator, Sampling
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.learned_squares import fit_prior, kernel_prior, normal_prior, rebuild_generator
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.figures import Sample, image_grid, training_curves
 from crack_pipeline.evaluation.segmentation_figures import outline
 from crack_pipeline.imaging.photograph_stack import CRACK
@@ -15,7 +16,6 @@ from crack_pipeline.models.picture_vae import PictureVAE
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.synthesis.drawing import Drawing, picture_seed
 from crack_pipeline.pipelines.synthesis.nodes import Pictures, encode
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.learned_squares import as_pictures, rebuild_generator, unpack
 
 _REBUILT, _SAMPLES, _WALKS, _STEPS, _COPIES = 18, 48, 6, 9, 12

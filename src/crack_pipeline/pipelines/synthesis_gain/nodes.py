@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation import segmentation_counts as counting
 from crack_pipeline.evaluation import segmentation_metrics as metrics_of
 from crack_pipeline.evaluation.gain_figure import NONE, gain_figure
@@ -40,7 +41,6 @@ from crack_pipeline.pipelines.simulating import NOTHING, Admixture, Share, share
 from crack_pipeline.pipelines.steps import require_roles, rows_of, select
 from crack_pipeline.pipelines.studies import ROW, Row, drawn, once
 from crack_pipeline.pipelines.synthesis_gain.parameters import Gain
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)

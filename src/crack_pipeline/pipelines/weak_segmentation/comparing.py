@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation import segmentation_counts as counting
 from crack_pipeline.evaluation.comparison_figure import comparison_figure
 from crack_pipeline.evaluation.metrics import with_interval
@@ -27,7 +28,6 @@ from crack_pipeline.pipelines.segmentation.training import pack_segmenter, rebui
 from crack_pipeline.pipelines.steps import select
 from crack_pipeline.pipelines.weak_segmentation.parameters import SelfTraining, Threshold, Way
 from crack_pipeline.pipelines.weak_segmentation.teaching import choose_threshold
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)

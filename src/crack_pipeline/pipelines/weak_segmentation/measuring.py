@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.metrics import detection_metrics
 from crack_pipeline.evaluation.segmentation_counts import LEVELS, level_of
 from crack_pipeline.imaging.photograph_stack import PhotographStack
@@ -18,7 +19,6 @@ from crack_pipeline.pipelines.segmentation.parameters import Report
 from crack_pipeline.pipelines.segmentation.predicting import levels, likeliest
 from crack_pipeline.pipelines.segmentation.training import rebuild, tiles_for
 from crack_pipeline.pipelines.steps import check_same_run, select
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.imaging.labelled_squares import LabelledSquares
 from crack_pipeline.imaging.marked_photographs import MarkedPhotographs
 from crack_pipeline.imaging.simulated_squares import SimulatedSquares
@@ -29,7 +30,6 @@ from crack_pipeline.pipelines.segmentation.training import (
 )
 from crack_pipeline.pipelines.simulating import check_widths, squares_in
 from crack_pipeline.pipelines.weak_segmentation.parameters import Labels, SelfTraining, Squares, Start, Way
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.pooling import Pooling
 from crack_pipeline.training.segmenting import Tiles, check_tiles
 

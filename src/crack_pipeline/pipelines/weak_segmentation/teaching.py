@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
+from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.segmentation_counts import LEVELS
 from crack_pipeline.evaluation.segmentation_figures import squares_figure
 from crack_pipeline.imaging.darkness import local_darkness
@@ -33,7 +34,6 @@ from crack_pipeline.pipelines.segmentation.training import crop_side, learn, reb
 from crack_pipeline.pipelines.simulating import squares_in
 from crack_pipeline.pipelines.weak_segmentation.parameters import Maps, SelfTraining, Threshold, Way
 from crack_pipeline.pipelines.weak_segmentation.starting import start_of
-from crack_pipeline.training.compute import Plan
 from crack_pipeline.training.segmenting import Tiles
 
 logger = logging.getLogger(__name__)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from crack_pipeline.training import compute
-from crack_pipeline.training.compute import Compute, Plan, matrix_flops, resolve
+from crack_pipeline.engines import compute
+from crack_pipeline.engines.compute import Compute, Plan, matrix_flops, resolve
 
 CHOICES = {"accelerator", "devices", "precision", "batch_size", "workers", "compile"}
 

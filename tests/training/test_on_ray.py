@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from crack_pipeline.training.compute import Compute, resolve
+from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.training.fit import DivergedError, Training
 
 if find_spec("ray") is None:
@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from crack_pipeline.engines import cluster
-from crack_pipeline.engines import training as on_ray
+from crack_pipeline.training import on_ray
 
 PLAN = resolve(Compute(accelerator="cpu", precision="32-true", batch_size=4)).model_copy(update={"engine": "ray"})
 LOST = on_ray._LostError("a worker died")

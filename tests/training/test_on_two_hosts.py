@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from crack_pipeline.training.compute import Compute, resolve
+from crack_pipeline.engines.compute import Compute, resolve
 from ray_hosts import two_hosts, why_not
 from small_training import train, write_images
 
