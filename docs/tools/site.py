@@ -22,19 +22,11 @@ from parameters import Documented
 logger = get_plugin_logger("site")
 
 ROOT = Path(__file__).parents[2]
-COMING = {"ray.md", "ten_million.md"}
-"""Pages that may be missing: the navigation names them as soon as they are there."""
 
 _TABLES = re.compile(r"^<!-- parameters: (?P<names>.+?) -->$", re.MULTILINE)
 _OUTSIDE = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\(\.\./(?P<path>[^)#\s]+)(?:#[^)]*)?\)")
 _WORKER = "https://unpkg.com/iframe-worker/shim"
 _documented: list[Documented] = []
-
-
-def on_config(config: Any) -> Any:
-    """Leave pages out of the navigation that are still to be written."""
-    config.nav = _present(config.nav, Path(config.docs_dir))
-    return config
 
 
 def on_post_build(config: Any) -> None:
@@ -62,14 +54,3 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return "\n".join(_documented[0].tables(place["names"].split()))
 
     return _TABLES.sub(tabulate, _OUTSIDE.sub(name_file, markdown))
-
-
-def _present(entries: list[Any], folder: Path) -> list[Any]:
-    kept = []
-    for entry in entries:
-        title, target = next(iter(entry.items()))
-        if isinstance(target, list):
-            kept.append({title: _present(target, folder)})
-        elif target not in COMING or (folder / target).exists():
-            kept.append(entry)
-    return kept

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 UNKNOWN = "unknown"
 WEIGHTS = "weights.safetensors"
 _PACKAGE = Path(crack_pipeline.__file__).parent
-_LAYERS = ("imaging", "models", "training", "evaluation", "serving")
+_LAYERS = ("imaging", "models", "training", "engines", "evaluation", "serving")
 """Packages of this project that a served model runs."""
 _REQUIRED = (
     "mlflow",

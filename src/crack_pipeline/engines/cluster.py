@@ -136,14 +136,14 @@ def require_ray() -> None:
 
 
 def resolve_there(compute: Compute) -> Plan:
-    """Let a worker of the cluster choose what ``compute`` leaves open, as `training.compute.resolve` does here.
+    """Let a worker of the cluster choose what ``compute`` leaves open, as `engines.compute.resolve` does here.
 
     All workers then work by the plan of one, so that they give the same numbers.
 
     Raises
     ------
     ValueError
-        As `training.compute.resolve` does, or if no node has what a worker needs.
+        As `engines.compute.resolve` does, or if no node has what a worker needs.
     """
     join(compute)
     import ray

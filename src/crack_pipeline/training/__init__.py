@@ -1,1 +1,1 @@
-"""How networks are trained and run: device, precision and checkpoints live here."""
+"""How networks are trained and run: checkpoints live here."""
