@@ -40,6 +40,7 @@ def test_two_processes_go_on_where_one_stopped_and_end_with_one_network(folder, 
     options = {"folder": folder, "output": tmp_path, "epochs": 6}
     with killed(2):
         train("vae", plan=PLAN, **options)
+    caplog.clear()
     with caplog.at_level(logging.INFO, "crack_pipeline"):
         network, history = train("vae", plan=PLAN.model_copy(update={"devices": 2}), **options)
     assert [rank.name for rank in sorted(tmp_path.glob("rank-*"))] == ["rank-0.txt", "rank-1.txt"]

@@ -8,7 +8,10 @@ import hostile
 from ray_node import one_node
 from small_ingestion import assert_same, ingest, write_walls
 
-pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+pytestmark = [
+    pytest.mark.slow,  # test_spreading.py proves the same without a cluster
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
+]
 
 SETTINGS = {"reading": {"max_bad_share": 0.9}, "image": {"size": 32}}
 
