@@ -81,7 +81,7 @@ def test_anyone_can_rebuild_the_model_from_its_artifacts(registered, client, reg
     assert f"torch=={torch.__version__.partition('+')[0]}" in required
     assert all("==" in line for line in required)
     packages = {path.name for path in (tmp_path / "code/crack_pipeline").iterdir()} - {"__pycache__"}
-    assert packages == {"__init__.py", "evaluation", "imaging", "models", "serving", "training"}
+    assert packages == {"__init__.py", "engines", "evaluation", "imaging", "models", "serving", "training"}
 
 
 def test_it_can_be_served_by_its_signature_and_example(registered, client):

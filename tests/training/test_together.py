@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_where_one_stopped_and_end_with_one_network(folder, tmp_path, killed, heard, caplog):
     options = {"folder": folder, "output": tmp_path, "epochs": 6}
     with killed(2):
