@@ -96,7 +96,8 @@ def warm():
 def test_it_runs(command, world):
     prepare(command, world)
     how = {"kedro": run_kedro, "run": run_line, "benchmark": run_benchmark, "serve": serve_and_ask}[command.recipe.how]
-    how(command, world)
+    ended, said = how(command, world)
+    assert ended == 0, f"{command.text}\n{said[-3000:]}"
 
 
 def run_kedro(command, world):
@@ -106,7 +107,7 @@ def run_kedro(command, world):
     done = warm_start.run_module(
         *words[start:], folder=world.project, surroundings=world.surroundings | more, seconds=SECONDS
     )
-    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-3000:]}"
+    return done.returncode, done.stdout
 
 
 def run_line(command, world, **more):
@@ -121,7 +122,7 @@ def run_line(command, world, **more):
         timeout=SECONDS,
         check=False,
     )
-    assert done.returncode == 0, f"{text}\n{(done.stdout + done.stderr)[-3000:]}"
+    return done.returncode, done.stdout + done.stderr
 
 
 def run_benchmark(command, world):
@@ -129,7 +130,7 @@ def run_benchmark(command, world):
     if segmenter:
         shutil.copy(segmenter, world.data / "segmenter.safetensors")
     words = [word for word in command.text.split(" ") if word not in LARGE_OPTIONS]
-    run_line(
+    return run_line(
         Command(command.page, command.line, f"{' '.join(words)} {SMALL[_script(command)]}".strip()),
         world,
         CRACK_PIPELINE_DATA=str(world.data),
@@ -161,7 +162,10 @@ def serve_and_ask(command, world):
             if asking.recipe and asking.recipe.how == "ask":
                 line = re.sub(r"localhost:\d+", f"127.0.0.1:{port}", asking.text)
                 line = line.replace("curl ", "curl --fail-with-body --silent --show-error ", 1)
-                run_line(Command(asking.page, asking.line, line), world)
+                ended, said = run_line(Command(asking.page, asking.line, line), world)
+                if ended:
+                    return ended, f"{line}\n{said}"
+        return 0, ""
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(SECONDS)
@@ -185,7 +189,8 @@ def prepare(command, world):
     if "--pipeline retraining" in command.text:  # of a model that learned from the photographs under this root
         model = command.option("--pipeline").removeprefix("retraining").removeprefix("_") or "anomaly"
         trained = re.sub(r"--pipeline \w+", f"--pipeline {model}", command.text)
-        run_kedro(Command(command.page, command.line, trained), world)
+        ended, said = run_kedro(Command(command.page, command.line, trained), world)
+        assert ended == 0, f"{trained}\n{said[-3000:]}"
     if "serving.onnx" in command.text:
         shutil.copy(world.newest("data/06_models/*_export/model.onnx/*/model.onnx"), world.project / "model.onnx")
 
