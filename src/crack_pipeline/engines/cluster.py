@@ -250,19 +250,26 @@ def on_every_node(work: Callable[[str], R], patience: float) -> dict[str, R]:
     for node in _alive():
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         remote = ray.remote(num_cpus=0, max_retries=1, scheduling_strategy=there)(work)
-        asked[remote.remote(node["NodeManagerAddress"])] = node["NodeManagerAddress"]
+        asked[remote.remote(node["NodeManagerAddress"])] = node
     done, late = ray.wait(list(asked), num_returns=len(asked), timeout=max(patience, 30.0))
     if late:
         raise ConnectionError(
             f"{len(late)} of {len(asked)} nodes of the Ray cluster do not answer: "
-            + ", ".join(sorted(asked[reference] for reference in late))
+            + ", ".join(sorted(asked[reference]["NodeManagerAddress"] for reference in late))
         )
     answers = {}
     for reference in done:
+        node = asked[reference]
         try:
-            answers[asked[reference]] = ray.get(reference)
+            answers[node["NodeManagerAddress"]] = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             raise cause_of(error) from None
+        except ray.exceptions.RayError as error:
+            # One that has just died is listed as alive until the cluster notices; nothing will be asked of it
+            if node["NodeID"] in {one["NodeID"] for one in _alive()}:
+                raise ConnectionError(
+                    f"node {node['NodeManagerAddress']} of the Ray cluster does not answer: {error}"
+                ) from error
     return answers
 
 
