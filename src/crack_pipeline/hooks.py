@@ -186,11 +186,12 @@ def _registers(node: Node) -> bool:
 def _check_cluster(pipeline: Pipeline, catalog: DataCatalog) -> None:
     if _COMPUTE not in pipeline.inputs():
         return
-    from crack_pipeline.engines import cluster  # here, since it takes a second that other commands need not wait
     from crack_pipeline.engines.compute import Compute
 
     compute = Compute.model_validate(catalog.load(_COMPUTE))
     if compute.engine == "ray":
+        from crack_pipeline.engines import cluster  # here, since it takes a second that other runs need not wait
+
         cluster.join(compute)
         used = (catalog.get(name) for name in sorted(pipeline.datasets()))
         tickets = [dataset.ticket() for dataset in used if dataset is not None and hasattr(dataset, "ticket")]
