@@ -1,6 +1,6 @@
 """Ingestions on one and on two nodes of Ray, what a block costs, how much memory workers take, and how a search grows.
 
-    python benchmarks/ray_ingestion.py rate [--number 4000] [--side 512] [--block 128]
+    python benchmarks/ray_ingestion.py rate [--number 3000] [--side 2048] [--block 32]
     python benchmarks/ray_ingestion.py block [--number 200]
     python benchmarks/ray_ingestion.py memory [--number 2500 40000] [--side 64]
     python benchmarks/ray_ingestion.py tables [--number 200000]
@@ -302,12 +302,12 @@ def main() -> None:
     parser.add_argument("what", choices=what)
     parser.add_argument("--number", type=int, nargs="+")
     parser.add_argument("--side", type=int, help="px of a photograph")
-    parser.add_argument("--block", type=int, default=128)
+    parser.add_argument("--block", type=int, default=32)
     parser.add_argument("--band", type=int, default=1024)
     options = parser.parse_args()
-    usual: dict[str, list[int]] = {"rate": [4000], "block": [200], "tables": [200_000], "memory": [2500, 40_000]}
+    usual: dict[str, list[int]] = {"rate": [3000], "block": [200], "tables": [200_000], "memory": [2500, 40_000]}
     options.number = options.number or usual.get(options.what, [10_000, 100_000, 1_000_000])
-    options.side = options.side or {"memory": 64, "rate": 512}.get(options.what, 227)
+    options.side = options.side or {"memory": 64, "rate": 2048}.get(options.what, 227)
     if options.what in ("rate", "memory") and why_not():
         raise SystemExit(why_not())
     folder = Path(tempfile.mkdtemp(prefix="ray_ingestion"))

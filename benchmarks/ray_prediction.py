@@ -2,8 +2,8 @@
 
     python benchmarks/ray_prediction.py [--number 96] [--side 1024] [--block 4] [--empty 400]
 
-As root on Linux: the nodes, of one core each, are on two hosts with networks of their own on this machine, which should
-have two cores that do nothing else. Prints photographs per second of the local engine, of one node and of two; the
+As root on Linux: the nodes are on two hosts with networks of their own on this machine, each of which has one of its
+cores, for the command, too; the local engine has one as well. Nothing else should run. Prints photographs per second of the local engine, of one node and of two; the
 efficiency of two (their rate over twice that of one); and the time of a block in which nothing is done. A rate is that
 of the blocks written between the first quarter and the last one, so that neither the start of workers nor the end, when
 some wait for others, counts; the time of the whole run is printed beside it.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -99,6 +100,7 @@ def main() -> None:
 def _measure(folder: Path, options: argparse.Namespace) -> None:
     root, rates = folder / "root", {}
     write_photographs(root, options.number, options.side)
+    os.sched_setaffinity(0, {0})
     began = time.perf_counter()
     predict(root, folder / "local", Compute(accelerator="cpu", precision="32-true", block=options.block))
     whole = {"local engine": time.perf_counter() - began}
@@ -106,7 +108,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> None:
     rates["local engine"] = rate(folder / "local/blocks", mean)
     for nodes in (("head",), ("head", "other")):
         name = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}"
-        with two_hosts(nodes=nodes) as hosts:
+        with two_hosts(nodes=nodes, pinned=True) as hosts:
             whole[name] = on_cluster(hosts, root, folder / name, options)
             rates[name] = rate(folder / name / "blocks", mean)
             if len(nodes) == 1:

@@ -34,6 +34,8 @@ class Hosts:
     folder: Path
     names: dict[str, str]
     surroundings: dict[str, str]
+    pinned: bool = False
+    """Whether each host has one core of this machine, for all that runs on it."""
 
     @property
     def address(self) -> str:
@@ -42,8 +44,9 @@ class Hosts:
 
     def start(self, host: str, *command: str, **changed: str) -> subprocess.Popen[str]:
         """Start a command on a host; what it prints is in ``stdout``."""
+        core = ["taskset", "--cpu-list", str(list(ADDRESSES).index(host))] if self.pinned else []
         return subprocess.Popen(
-            ["ip", "netns", "exec", self.names[host], *command],
+            ["ip", "netns", "exec", self.names[host], *core, *command],
             env=self.surroundings | changed,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -105,7 +108,7 @@ def why_not() -> str:
 
 
 @contextmanager
-def two_hosts(cores: int = 1, nodes: tuple[str, ...] = ("head", "other")) -> Iterator[Hosts]:
+def two_hosts(cores: int = 1, nodes: tuple[str, ...] = ("head", "other"), *, pinned: bool = False) -> Iterator[Hosts]:
     """Make two hosts and start a cluster on them, with a token of its own; all of it goes afterwards.
 
     Parameters
@@ -114,6 +117,8 @@ def two_hosts(cores: int = 1, nodes: tuple[str, ...] = ("head", "other")) -> Ite
         Of each node.
     nodes
         Hosts that are part of the cluster.
+    pinned
+        Whether a host has one core of this machine, and no other: for measurements.
     """
     own = secrets.token_hex(4)
     names = {host: f"crack{own}{host}" for host in ADDRESSES}
@@ -131,7 +136,7 @@ def two_hosts(cores: int = 1, nodes: tuple[str, ...] = ("head", "other")) -> Ite
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_memory_monitor_refresh_ms": "0",  # it would end workers for what else takes this machine's memory
         }
-        hosts = Hosts(folder, names, surroundings)
+        hosts = Hosts(folder, names, surroundings, pinned)
         for host, name in names.items():
             _ip("netns", "add", name)
             stack.callback(subprocess.run, ["ip", "netns", "del", name], capture_output=True)
