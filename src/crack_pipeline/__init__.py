@@ -12,5 +12,3 @@ for _variable in ("MLFLOW_DISABLE_TELEMETRY", "KEDRO_DISABLE_TELEMETRY", "DO_NOT
 # What the packages underneath have to mend, not the user.
 warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
-warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
-warnings.filterwarnings("ignore", message=r"(\x1b\[\d+m)?Add type hints to the `predict` method")

@@ -1,13 +1,20 @@
 """Project settings; https://docs.kedro.org/en/stable/configure/configuration_basics/."""
 
+import warnings
 from pathlib import Path
 
 from kedro.utils import find_kedro_project
+
+with warnings.catch_warnings(record=True):  # MLflow's of a class there, which no filter reaches
+    import kedro_mlflow.mlflow  # noqa: F401
 
 from crack_pipeline import errors, surroundings
 from crack_pipeline.hooks import ProjectHooks
 
 errors.install()
+
+# Kedro 1.7 prefers --pipelines; here, since packages imported above reset what is filtered.
+warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
 
 HOOKS = (ProjectHooks(),)
 
