@@ -3,10 +3,11 @@
     python benchmarks/ray_prediction.py [--number 96] [--side 1024] [--block 4] [--empty 400]
 
 As root on Linux: the nodes are on two hosts with networks of their own on this machine, each of which has one of its
-cores, for the command, too; the local engine has one as well. Nothing else should run. Prints photographs per second of the local engine, of one node and of two; the
-efficiency of two (their rate over twice that of one); and the time of a block in which nothing is done. A rate is that
-of the blocks written between the first quarter and the last one, so that neither the start of workers nor the end, when
-some wait for others, counts; the time of the whole run is printed beside it.
+cores, for the command, too; the local engine has one as well. Nothing else should run. Prints photographs per second of
+the local engine, of one node and of two; the efficiency of two (their rate over twice that of one); and the time of a
+block in which nothing is done. A rate is that of the blocks written between the first quarter and the last one, so that
+neither the start of workers nor the end, when some wait for others, counts; the time of the whole run is printed beside
+it.
 """
 
 from __future__ import annotations
