@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-from warm_start import run_module
+from warm_start import commit_at_once, run_module
 
 ROOT = Path(__file__).parents[1]
 _COPIED = ("conf", "src/crack_pipeline", "notebooks", "pyproject.toml", ".telemetry")
@@ -32,7 +32,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 class RunKedro(Protocol):
     """What the fixture `kedro` gives."""
 
-    def __call__(self, project: Path, *args: str, env: str | None = "test") -> subprocess.CompletedProcess[str]: ...
+    def __call__(
+        self, project: Path, *args: str, env: str | None = "test", own_code: bool = False
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_databases() -> None:
+    """Let no test wait for the disk."""
+    commit_at_once()
 
 
 @pytest.fixture(autouse=True)
@@ -54,13 +62,16 @@ def surroundings() -> dict[str, str]:
 def kedro(surroundings: dict[str, str]) -> RunKedro:
     """Run Kedro in a project, in a process of its own: ``kedro(project, "run", "--pipeline", "anomaly")``.
 
-    ``env`` is the configuration environment (None for the default one). What is printed, log and traceback
-    included, is in ``stdout``; nothing is raised when the command fails.
+    ``env`` is the configuration environment (None for the default one); ``own_code`` is for a project to whose code
+    something was added. What is printed, log and traceback included, is in ``stdout``; nothing is raised when the
+    command fails.
     """
 
-    def run(project: Path, *args: str, env: str | None = "test") -> subprocess.CompletedProcess[str]:
+    def run(
+        project: Path, *args: str, env: str | None = "test", own_code: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         chosen = surroundings | ({"KEDRO_ENV": env} if env else {})
-        return run_module("kedro", *args, folder=project, surroundings=chosen, seconds=_SECONDS)
+        return run_module("kedro", *args, folder=project, surroundings=chosen, seconds=_SECONDS, own_code=own_code)
 
     return run
 

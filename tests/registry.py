@@ -13,10 +13,10 @@ import mlflow
 import torch
 from kedro.io import DatasetError
 
-import warm_start  # noqa: F401  (its server has imported what the processes below need)
 from crack_pipeline.datasets import ModelRegistryDataset, SafetensorsDataset
 from crack_pipeline.evaluation.promotion import Comparison, Decision, Evidence
 from crack_pipeline.models.weights import Weights
+from warm_start import commit_at_once  # its server has imported what the processes below need
 
 MODEL = "segmentation"
 ROW = Comparison(
@@ -104,6 +104,7 @@ def promote_at_once(
 
 
 def _save(folder: Path, decisions: list[Decision], start: Any, told: Any, server: str | None) -> None:
+    commit_at_once()
     mlflow.set_tracking_uri(server) if server else use_registry(folder)
     dataset = ModelRegistryDataset(filepath=str(folder / "locks"))
     start.wait()

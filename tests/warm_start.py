@@ -1,7 +1,7 @@
 """Processes that begin where Python has imported what takes long, for tests that start many.
 
-A process is forked from one that has imported the packages below, and nothing of Kedro or of this project: what it runs
-it reads itself, from the project that it runs in.
+A process is forked from one that has imported the packages below, this one among them: its code is that of every copy
+of the project, but for those that a test adds something to, which say so (``own_code``).
 """
 
 from __future__ import annotations
@@ -9,21 +9,47 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import sqlite3
 import sys
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 _IMPORTED = (
+    "crack_pipeline.hooks",
+    "crack_pipeline.pipeline_registry",
+    "crack_pipeline.serving.pyfunc",
+    "crack_pipeline.training.fit",
     "cv2",
+    "git",
+    "IPython",
+    "kedro.framework.cli.cli",
+    "kedro.framework.cli.project",
+    "kedro.framework.session",
+    "kedro_datasets.json",
+    "kedro_datasets.matplotlib",
+    "kedro_datasets.pandas",
+    "kedro_datasets.partitions",
+    "kedro_datasets.text",
+    "kedro_mlflow.framework.cli.cli",
+    "kedro_mlflow.framework.hooks.mlflow_hook",
+    "kedro_telemetry.plugin",
+    "kedro_viz.integrations.kedro.run_hooks",
+    "kedro_viz.launchers.cli.main",
     "lightning.pytorch",
     "matplotlib.pyplot",
     "mlflow.pyfunc",
+    "mlflow.pytorch",
     "mlflow.store.tracking.sqlalchemy_store",
     "pandas",
+    "pyarrow.dataset",
     "pydantic",
+    "pytorch_lightning",
+    "s3fs",
     "scipy.stats",
     "sklearn.metrics",
+    "sqlalchemy.dialects.sqlite",
     "torch",
 )
 _processes = multiprocessing.get_context("forkserver")
@@ -31,14 +57,22 @@ _processes.set_forkserver_preload(list(_IMPORTED))
 
 
 def run_module(
-    name: str, *arguments: str, folder: Path, surroundings: dict[str, str], seconds: float
+    name: str,
+    *arguments: str,
+    folder: Path,
+    surroundings: dict[str, str],
+    seconds: float,
+    own_code: bool = False,
 ) -> CompletedProcess[str]:
     """Do what ``python -m name arguments`` does in a folder; all that is printed is in ``stdout``.
 
-    What imports read of the surroundings must stand in ``os.environ`` when this is called first.
+    What imports read of the surroundings must stand in ``os.environ`` when this is called first. With ``own_code`` the
+    process imports this package again, from the folder that it runs in.
     """
     with NamedTemporaryFile("r", errors="replace") as printed:
-        process = _processes.Process(target=_run, args=(name, arguments, str(folder), surroundings, printed.name))
+        process = _processes.Process(
+            target=_run, args=(name, arguments, str(folder), surroundings, printed.name, own_code)
+        )
         process.start()
         process.join(seconds)
         if process.is_alive():
@@ -48,7 +82,20 @@ def run_module(
         return CompletedProcess([name, *arguments], process.exitcode or 0, printed.read())
 
 
-def _run(name: str, arguments: tuple[str, ...], folder: str, surroundings: dict[str, str], printed: str) -> None:
+def commit_at_once() -> None:
+    """Let databases of this process not wait for the disk: a test ends with the machine if that loses power."""
+    from sqlalchemy import Engine, event
+
+    def connected(connection: Any, _: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", connected)
+
+
+def _run(
+    name: str, arguments: tuple[str, ...], folder: str, surroundings: dict[str, str], printed: str, own_code: bool
+) -> None:
     os.environ.clear()
     os.environ.update(surroundings)
     os.chdir(folder)
@@ -57,6 +104,13 @@ def _run(name: str, arguments: tuple[str, ...], folder: str, surroundings: dict[
         os.dup2(output, stream)
     sys.path.insert(0, folder)
     sys.argv = [name, *arguments]
+    if own_code:
+        for module in [module for module in sys.modules if module.partition(".")[0] == "crack_pipeline"]:
+            del sys.modules[module]
+    commit_at_once()
+    from kedro.framework.project import LOGGING
+
+    LOGGING.__init__()  # type: ignore[misc]  # as this folder says: Kedro reads it when it is imported
     try:
         runpy.run_module(name, run_name="__main__", alter_sys=True)
     except Exception:

@@ -38,15 +38,6 @@ SIZES = re.compile(
 ADDED = {"network.name=encoder": ",segmentation.tiles.size=160"}
 """What a command needs beside its own parameters, since conf/test is made for a smaller network."""
 
-PRELOADED = (
-    "crack_pipeline.pipeline_registry",
-    "kedro.framework.cli.cli",
-    "kedro.framework.session",
-    "kedro_datasets.matplotlib",
-    "kedro_datasets.pandas",
-    "kedro_mlflow.framework.hooks.mlflow_hook",
-)
-
 
 def rank(command):
     """Give the place of a command among all: what makes something comes before what uses it."""
@@ -84,12 +75,6 @@ def smaller(text):
     kept = [param for param in re.split(r",(?=[a-z_])", params) if not SIZES.fullmatch(param)]
     more = "".join(added for part, added in ADDED.items() if part in params)
     return head + (given + ",".join(kept) + more if kept else "") + blank + tail
-
-
-@pytest.fixture(scope="module", autouse=True)
-def warm():
-    """Start processes where what takes seconds has been imported: the code is the same in the copy."""
-    warm_start._processes.set_forkserver_preload([*warm_start._IMPORTED, *PRELOADED])
 
 
 @pytest.mark.parametrize("command", chosen(), ids=str)

@@ -33,9 +33,8 @@ def written(make_project):
 
 
 def test_it_runs_as_the_page_says(written, kedro, sample):
-    done = kedro(
-        written, "run", "--pipeline", "brightness", "--params", f"raw_root={sample},brightness.limits.darkest=90"
-    )
+    params = f"raw_root={sample},brightness.limits.darkest=90"
+    done = kedro(written, "run", "--pipeline", "brightness", "--params", params, own_code=True)
     assert done.returncode == 0, done.stdout[-3000:]
     (table,) = (written / "data/08_reporting/brightness/judged.csv").glob("*/judged.csv")
     judged = pd.read_csv(table)
@@ -45,7 +44,8 @@ def test_it_runs_as_the_page_says(written, kedro, sample):
 
 
 def test_a_wrong_value_is_refused_in_one_line(written, kedro):
-    done = kedro(written, "run", "--pipeline", "brightness", "--params", "brightness.limits.darkest=300")
+    params = "brightness.limits.darkest=300"
+    done = kedro(written, "run", "--pipeline", "brightness", "--params", params, own_code=True)
     assert done.returncode and "brightness.limits.darkest: Input should be less than or equal to 255" in done.stdout
 
 

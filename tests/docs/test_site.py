@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from graphlib import TopologicalSorter
@@ -19,6 +18,7 @@ import pytest
 import yaml
 
 from documented import ROOT
+from warm_start import run_module
 
 sys.path.insert(0, str(ROOT / "docs/tools"))
 from parameters import Documented, base_parameters
@@ -59,13 +59,12 @@ class Page(HTMLParser):
 def site(tmp_path_factory, surroundings):
     """Build the site as make docs does, into a folder of its own."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    command = ("mkdocs", "build", "--strict", "--site-dir", str(folder))
     source = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
     environment = surroundings | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": source}
-    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    said = built.stdout + built.stderr
-    assert built.returncode == 0, said[-4000:]
-    assert "WARNING" not in said and "Aborted" not in said, said[-4000:]
+    built = run_module(*command, folder=ROOT, surroundings=environment, seconds=300)
+    assert built.returncode == 0, built.stdout[-4000:]
+    assert "WARNING" not in built.stdout and "Aborted" not in built.stdout, built.stdout[-4000:]
     return folder
 
 
