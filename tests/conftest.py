@@ -138,6 +138,20 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory, kedro: RunKedro, 
     return _once(tmp_path_factory, "finished", finish)
 
 
+@pytest.fixture(scope="session")
+def segmented_project(tmp_path_factory: pytest.TempPathFactory, kedro: RunKedro, sample: Path) -> Path:
+    """A copy of the project, to read only, in which `sample` and `segmentation` have been run in tiny sizes."""
+
+    def finish(folder: Path) -> None:
+        _copy_project(folder)
+        shutil.copytree(sample.parents[1], folder / "data", dirs_exist_ok=True)
+        done = kedro(folder, "run", "--pipeline", "segmentation")
+        assert done.returncode == 0, f"segmentation:\n{done.stdout[-4000:]}"
+        (folder / "said.txt").write_text(done.stdout)
+
+    return _once(tmp_path_factory, "segmented", finish)
+
+
 def _copy_project(project: Path) -> Path:
     for name in _COPIED:
         source, target = ROOT / name, project / name

@@ -14,11 +14,9 @@ REPORTS = "data/08_reporting/inspection"
 
 
 @pytest.fixture(scope="module")
-def use(sample, make_project, kedro, tmp_path_factory):
+def use(sample, segmented_project, make_project, kedro, tmp_path_factory):
     project = make_project()
-    shutil.copytree(sample, project / "data/01_raw/sample")
-    trained = kedro(project, "run", "--pipeline", "segmentation", "--to-nodes", "segmentation.pack_segmenter")
-    assert trained.returncode == 0, trained.stdout[-4000:]
+    shutil.copytree(segmented_project / "data/06_models", project / "data/06_models", dirs_exist_ok=True)
     photographs = tmp_path_factory.mktemp("photographs")
     (photographs / "pier").mkdir()
     for number, source in enumerate(sorted((sample / "Positive").glob("*.jpg"))[:3]):
