@@ -154,7 +154,7 @@ def _run(project: Path, name: str, *params: str, kill: Callable[[str], bool] | N
     chosen = {**os.environ, "KEDRO_ENV": "test"}
     arguments = ("run", "--pipeline", name, "--params", ",".join([_FAST, *params]))
     process = warm_start._processes.Process(
-        target=warm_start._run, args=("kedro", arguments, str(project), chosen, str(log))
+        target=warm_start._run, args=("kedro", arguments, str(project), chosen, str(log), False)
     )
     process.start()
     lines: list[tuple[float, str]] = []

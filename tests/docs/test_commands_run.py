@@ -35,7 +35,11 @@ SIZES = re.compile(
 )
 """Lengths and sizes that a command names: they stay those of conf/test. That they are valid says test_commands.py."""
 
-ADDED = {"network.name=encoder": ",segmentation.tiles.size=160"}
+ADDED = {
+    "network.name=encoder": ",segmentation.tiles.size=160",
+    "--env paper --pipeline weak_segmentation": ",weak_segmentation.tiles.size=160",
+    "inpainting.cracks.segmenter=models:": ",inpainting.tiles.size=160",
+}
 """What a command needs beside its own parameters, since conf/test is made for a smaller network."""
 
 
@@ -73,7 +77,7 @@ def smaller(text):
     head, given, params = text.partition(" --params ")
     params, blank, tail = params.partition(" ")
     kept = [param for param in re.split(r",(?=[a-z_])", params) if not SIZES.fullmatch(param)]
-    more = "".join(added for part, added in ADDED.items() if part in params)
+    more = "".join(added for part, added in ADDED.items() if part in text)
     return head + (given + ",".join(kept) + more if kept else "") + blank + tail
 
 
