@@ -119,9 +119,21 @@ def test_a_registry_that_fails_says_what_is_lost_and_what_is_not(client, registr
 @pytest.mark.parametrize(("register", "why"), [(True, "no MLflow run is active"), (False, "the catalog says so")])
 def test_without_a_run_or_a_wish_nothing_is_registered(client, registration, register, why, caplog):
     caplog.set_level("INFO")
-    RegisteredModelDataset(name="never", register=register).save(registration)
+    dataset = RegisteredModelDataset(name="never", register=register)
+    dataset.save(registration)
     assert f"never is not registered: {why}" in caplog.text
     assert not client.search_model_versions("name = 'never'")
+    with pytest.raises(DatasetError, match="register_models is false" if not register else "Run it again"):
+        dataset.load()
+
+
+def test_an_earlier_version_is_not_taken_for_what_was_not_registered(registered, registration):
+    """A server that was lost and is back has the versions of before; what was trained is not among them."""
+    dataset = RegisteredModelDataset(name="label_free")
+    assert dataset.load() == 2
+    dataset.save(registration)
+    with pytest.raises(DatasetError, match="label_free is trained and stored, and not registered"):
+        dataset.load()
 
 
 def test_the_commit_is_that_of_the_code_or_of_what_is_told_or_unknown(tmp_path, monkeypatch):

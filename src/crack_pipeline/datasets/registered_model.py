@@ -66,6 +66,7 @@ class RegisteredModelDataset(AbstractDataset[Registration, int]):
     def __init__(self, *, name: str, register: bool = True, metadata: dict[str, Any] | None = None) -> None:
         self._name, self._register = name, register
         self._saved: int | None = None
+        self._left_out = False
         self.metadata = metadata
 
     def save(self, data: Registration) -> None:
@@ -77,6 +78,7 @@ class RegisteredModelDataset(AbstractDataset[Registration, int]):
             return
         if mlflow.active_run() is None:
             logger.info("%s is not registered: no MLflow run is active", self._name)
+            self._left_out = True
             return
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # of a few files that are copied
         path = sys.path[:]
@@ -100,7 +102,8 @@ class RegisteredModelDataset(AbstractDataset[Registration, int]):
         Raises
         ------
         DatasetError
-            If nothing is registered here. A model itself is loaded with ``mlflow.pyfunc.load_model``.
+            If nothing is registered here, or what was saved was not: another version is not what was trained. A model
+            itself is loaded with ``mlflow.pyfunc.load_model``.
         """
         import mlflow
 
@@ -108,6 +111,11 @@ class RegisteredModelDataset(AbstractDataset[Registration, int]):
             return self._saved
         if not self._register:
             raise DatasetError(f"{self._name} is not registered, since register_models is false: nothing can follow")
+        if self._left_out:
+            raise DatasetError(
+                f"{self._name} is trained and stored, and not registered, since no MLflow run is active (was the "
+                "tracking server lost?): nothing can follow. Run it again, it goes on where it was"
+            )
         newest = mlflow.MlflowClient().search_model_versions(f"name='{self._name}'", 1, ["version_number DESC"])
         if not newest:
             raise DatasetError(
