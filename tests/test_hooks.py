@@ -14,6 +14,7 @@ from crack_pipeline.engines import cluster
 from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.hooks import ProjectHooks
 from crack_pipeline.models.weights import Weights
+from crack_pipeline.parameter_names import UnknownParameterError
 from crack_pipeline.pipelines.anomaly.parameters import VAE
 from crack_pipeline.training import listening
 
@@ -21,7 +22,7 @@ from crack_pipeline.training import listening
 @pytest.fixture
 def hooks(tmp_path):
     hooks = ProjectHooks()
-    hooks._project = tmp_path
+    hooks._project = hooks._configuration = tmp_path
     return hooks
 
 
@@ -43,6 +44,7 @@ def run(tracking):
         yield lambda: mlflow.get_run(active.info.run_id)
 
 
+ROOT = Path(__file__).parents[1]
 NODE = Node(lambda x: x, "x", "y", name="node")
 
 
@@ -145,6 +147,39 @@ def test_the_end_clears_checkpoints_and_says_what_lies_where(hooks, tmp_path, ca
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.parametrize(("trained", "kept"), [(False, True), (True, False)])
+def test_a_run_that_trains_nothing_leaves_the_checkpoints_of_others(hooks, tracking, tmp_path, trained, kept):
+    checkpoints = FolderDataset(filepath=str(tmp_path / "checkpoints"))
+    (checkpoints.load() / "epoch.ckpt").write_text("")
+    catalog = DataCatalog({"anomaly.checkpoints": checkpoints})
+    hooks.after_catalog_created(catalog)
+    hooks.before_pipeline_run({}, Pipeline([Node(lambda x: x, "anomaly.checkpoints", "y", name="train")]), catalog)
+    with pytest.raises(SystemExit):
+        hooks.after_node_run(NODE, {"root": Ending("nothing else is new", trained)})
+    assert (tmp_path / "checkpoints/epoch.ckpt").exists() == kept
+
+
+def test_a_parameter_that_there_is_not_is_refused_with_the_nearest_one(hooks):
+    hooks._configuration = ROOT / "conf"
+
+    def give(**params):
+        hooks.before_pipeline_run({"runtime_params": params}, Pipeline([]), DataCatalog({}))
+
+    for wrong, near in (
+        ({"anomly": {"vae": {"epochs": 3}}}, "there is no parameter anomly.vae.epochs: is it anomaly.vae.epochs?"),
+        ({"anomaly": {"vea": {"epochs": 3}}}, "there is no parameter anomaly.vea.epochs: is it anomaly.vae.epochs?"),
+        ({"raw_rot": "/folder"}, "there is no parameter raw_rot: is it raw_root?"),
+        ({"q": 1}, "there is no parameter q: they begin with anomaly, "),
+    ):
+        with pytest.raises(UnknownParameterError) as refused:
+            give(**wrong)
+        assert str(refused.value).startswith(near)
+    give(raw_root="/folder", dataset="pairs", model_version=3, register_models=False, structure="pier", published="a")
+    give(anomaly={"vae": {"epochs": 3}, "threshold": {"level": 9}}, presets={"mine": {"label_from": "mask"}})
+    hooks._configuration = ROOT / "conf.zip"
+    give(anomly=1)  # of what cannot be looked through nothing is said
+
+
 @pytest.mark.parametrize(("tags", "told"), [("training", True), (None, False)])
 def test_lightning_logs_to_mlflow_where_a_node_trains(hooks, monkeypatch, tags, told):
     asked = []
@@ -155,7 +190,7 @@ def test_lightning_logs_to_mlflow_where_a_node_trains(hooks, monkeypatch, tags, 
 
 def test_a_node_that_says_so_ends_the_run_well(hooks, tracking, capsys):
     hooks.after_catalog_created(DataCatalog({}))
-    hooks.before_pipeline_run(Pipeline([]), DataCatalog({}))
+    hooks.before_pipeline_run({}, Pipeline([]), DataCatalog({}))
     with mlflow.start_run() as active:
         with pytest.raises(SystemExit) as ended:
             hooks.after_node_run(NODE, {"retraining_anomaly.root": Ending("nothing is new")})
@@ -201,6 +236,6 @@ def test_a_cluster_is_looked_at_before_anything_is_done(hooks, monkeypatch, tmp_
         }
     )
     pipeline = Pipeline([Node(lambda compute, raw, blocks: 1, ["params:compute", "raw", "blocks"], "found", name="n")])
-    hooks.before_pipeline_run(pipeline=pipeline, catalog=catalog)
+    hooks.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=catalog)
     assert joined == ([compute] if looked else [])
     assert [ticket.name for ticket in tried] == ([str(tmp_path / "blocks"), f"raw_root {tmp_path}"] if looked else [])

@@ -9,9 +9,18 @@ class Ending(NamedTuple):
     """What a node returns when nothing is left to be done: the run ends there, well, and says why in one line.
 
     A pipeline has no branches, so this takes the place of one; :class:`crack_pipeline.hooks.ProjectHooks` reads it.
+
+    Attributes
+    ----------
+    reason
+        The line.
+    trained
+        Whether a training has come to its end, so that its checkpoints are no longer needed. Otherwise they may be of
+        one that was interrupted, and is to go on.
     """
 
     reason: str
+    trained: bool = False
 
 
 class EndsWell(SystemExit):

@@ -17,7 +17,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from pydantic import BaseModel
 
-from crack_pipeline import surroundings
+from crack_pipeline import parameter_names, surroundings
 from crack_pipeline.datasets.folder import FolderDataset
 from crack_pipeline.datasets.places import local_copy, place_of
 from crack_pipeline.endings import Ending, EndsWell
@@ -60,14 +60,16 @@ class ProjectHooks:
     def after_context_created(self, context: KedroContext) -> None:
         """Keep the project's place; see whether the tracking server can be used."""
         self._project = Path(context.project_path)
+        self._configuration = Path(context.config_loader.conf_source)
         servers = surroundings.find(context.config_loader)
         self._storage = servers.storage
         surroundings.check_tracking(servers.tracking)
 
     @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Keep what is run; see whether the storage can be used, and the cluster by all its nodes, if there is one."""
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Keep what is run; see whether its parameters are known, and storage and cluster, if any, can be used."""
         self._pipeline = pipeline
+        self._check_names(run_params.get("runtime_params") or {})
         surroundings.check_storage(self._storage)
         _check_cluster(pipeline, catalog)
         self._tracking = Tracking(catalog)
@@ -153,6 +155,15 @@ class ProjectHooks:
         click.echo(f"\nsee it with: make viz (lineage, pictures), {self._tracking.browser} (runs, curves, models)")
         self._tracking.finish(next((node.name for node in pipeline.nodes if _registers(node)), None))
 
+    def _check_names(self, given: Mapping[str, Any]) -> None:
+        # A packed configuration cannot be looked through
+        if not given or not self._configuration.is_dir():
+            return
+        from crack_pipeline.pipeline_registry import register_pipelines  # here, since few commands need it
+
+        known = parameter_names.names_of(register_pipelines().values())
+        parameter_names.check(given, known | parameter_names.names_in(self._configuration))
+
     def _log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         with self._tracking.guarded():
             if mlflow.active_run():
@@ -160,7 +171,8 @@ class ProjectHooks:
 
     def _end(self, ending: Ending) -> None:
         """End the run as if it had come to its end; raises EndsWell."""
-        _clear_checkpoints(self._pipeline, self._catalog)
+        if ending.trained:
+            _clear_checkpoints(self._pipeline, self._catalog)
         with self._tracking.guarded():
             if mlflow.active_run():
                 mlflow.set_tag("ended", ending.reason)
