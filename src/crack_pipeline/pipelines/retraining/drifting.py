@@ -76,10 +76,12 @@ def measure_photographs(
         return pd.DataFrame({name: [] for name in (*_KEPT, *QUANTITIES)}).astype({"new": bool})
     drawn = pd.concat([_draw(part, check.photographs, check.seed) for _, part in table.groupby("new")])
     drawn = drawn.sort_values("row", ignore_index=True)
-    pictures = [_picture(images, row) for row in drawn["row"].tolist()]
+    # One after the other: together they may be larger than the memory
+    pictures = (_picture(images, row) for row in drawn["row"].tolist())
+    bright, sharp = zip(*((brightness(picture), sharpness(picture)) for picture in pictures), strict=True)
     measured = drawn.assign(
-        brightness=[brightness(picture) for picture in pictures],
-        sharpness=[sharpness(picture) for picture in pictures],
+        brightness=bright,
+        sharpness=sharp,
         resolution=np.sqrt(drawn["width"].to_numpy(float) * drawn["height"].to_numpy(float)),
     )
     measured[SCORE] = _scores(registry.contenders(model), images, measured, check, plan)
