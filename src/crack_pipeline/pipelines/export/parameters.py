@@ -13,7 +13,7 @@ class Check(BaseModel):
     photographs: int = Field(
         16, ge=1, description="of the root, spread evenly over the sorted list; all of them where there are fewer"
     )
-    most_pixels: int = Field(4_000_000, ge=10_000, description="larger photographs are not compared")
+    most_pixels: int = Field(4_000_000, ge=10_000, description="segmenter: larger photographs are not compared")
     probability: float = Field(
         1e-3, gt=0, le=0.1, description="segmenter: how far the probability of any pixel may differ"
     )
