@@ -1,6 +1,8 @@
 import logging
 
 import pandas as pd
+import pytest
+from kedro.io import DatasetError
 
 from crack_pipeline.datasets import AnnouncedCSVDataset, OptionalParquetDataset
 
@@ -16,6 +18,18 @@ def test_a_table_that_is_not_there_is_none(tmp_path):
     dataset.save(table.assign(role="test"))
     assert dataset.load()["role"].tolist() == ["test"]
     assert [file.name for file in tmp_path.iterdir()] == ["partition.parquet"]
+
+
+def test_half_a_table_is_an_error_unless_it_counts_as_none(tmp_path, caplog):
+    path = tmp_path / "manifest.parquet"
+    pd.DataFrame({"image_id": ["a"]}).to_parquet(path)
+    for whole in (path.read_bytes()[:-20], b""):
+        path.write_bytes(whole)
+        with pytest.raises(DatasetError):
+            OptionalParquetDataset(filepath=str(path)).load()
+        caplog.clear()
+        assert OptionalParquetDataset(filepath=str(path), damaged="ignored").load() is None
+        assert "manifest.parquet is no whole table" in caplog.text
 
 
 def test_a_table_with_rows_says_where_it_lies(tmp_path, caplog):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, Literal
 
 import pandas as pd
+from pyarrow import ArrowException
 
 from crack_pipeline.datasets.places import FileDataset
+
+logger = logging.getLogger(__name__)
 
 
 class OptionalParquetDataset(FileDataset[pd.DataFrame, pd.DataFrame | None]):
@@ -19,11 +23,21 @@ class OptionalParquetDataset(FileDataset[pd.DataFrame, pd.DataFrame | None]):
     ----------
     filepath
         Of the Parquet file: a path, or a URL.
+    damaged
+        ``refused``: a file that is no whole table is an error. ``ignored``: it is taken for none, with a warning, which
+        is for what others write and a run that was killed may have left in pieces.
     metadata
         For other tools; ignored here.
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        damaged: Literal["refused", "ignored"] = "refused",
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._ignored = damaged == "ignored"
         super().__init__(filepath, None, metadata)
 
     def load(self) -> pd.DataFrame | None:
@@ -31,7 +45,13 @@ class OptionalParquetDataset(FileDataset[pd.DataFrame, pd.DataFrame | None]):
         if not self._exists():
             return None
         with self._reading(self._filepath) as file:
-            return pd.read_parquet(file)
+            try:
+                return pd.read_parquet(file)
+            except (ArrowException, OSError) as error:
+                if not self._ignored:
+                    raise
+                logger.warning("%s is no whole table, and is taken for none: %s", self._url(self._filepath), error)
+                return None
 
     def save(self, data: pd.DataFrame) -> None:
         """Write the table beside the old one and put it in its place."""
