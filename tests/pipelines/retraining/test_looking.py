@@ -112,7 +112,7 @@ def test_what_was_decided_about_is_not_trained_again():
 
 
 def test_what_was_registered_without_a_decision_waits_for_one():
-    news, _ = looked(Root(FILES), Models(decided=False), record_of(FILES))
+    news, _ = looked(Root(FILES), Models(decided=False), record_of(FILES), *ingested(FILES)[:2])
     assert (news.train, news.pending) == (False, True)
 
 
@@ -120,7 +120,8 @@ def test_a_run_that_was_killed_between_registration_and_decision_is_gone_on_with
     """The record is of before, and so says that there is news; the version knows what it was made with."""
     more = FILES | {"sound/new.png": b"new"}
     made_with = fingerprint_of(found_in(more))
-    news, known = looked(Root(more), Models(2, decided=False, photographs=made_with), record_of(FILES))
+    tables = ingested(more)[:2]
+    news, known = looked(Root(more), Models(2, decided=False, photographs=made_with), record_of(FILES), *tables)
     assert (news.train, news.pending, kinds(news)) == (False, True, {NEW: 1})
     assert len(known) == 10  # until the decision is there
     news, known = looked(Root(more), Models(2, photographs=made_with), record_of(FILES))
@@ -185,6 +186,50 @@ def test_another_mask_is_news_where_masks_matter():
     assert not looked(Root(changed), Models(), record_of(with_mask))[0].train
     image = Image(size=None, masks=True)
     assert looked(Root(changed), Models(), record_of(with_mask, image=image), image=image)[0].train
+
+
+def test_a_mask_that_was_drawn_later_is_news_and_one_that_is_gone_or_cannot_be_read_is_none(caplog):
+    image = Image(size=None, masks=True)
+    before = record_of(FILES, image=image)
+    drawn = FILES | {"masks/crack/1.png": b"mask"}
+    news, _ = looked(Root(drawn), Models(), before, image=image)
+    assert news.train and news.changes[["change", "path"]].values.tolist() == [[MASK, "crack/1.png"]]
+    assert not looked(Root(FILES), Models(), record_of(drawn, image=image), image=image)[0].train
+    broken = drawn | {"masks/crack/1.png": b"broken"}
+    assert not looked(Root(broken), Models(), record_of(drawn, image=image), image=image)[0].train
+    assert "1 masks cannot be read" in caplog.text
+
+
+def test_a_mask_that_was_drawn_after_a_training_by_hand_is_news():
+    drawn = {"masks/crack/1.png": b"mask"}
+    manifest, partition, facts = ingested(FILES)
+    news, _ = looked(
+        Root(FILES | drawn), Models(**facts), None, manifest, partition, image=Image(size=None, masks=True)
+    )
+    assert kinds(news) == {MASK: 1}
+
+
+def test_what_a_version_was_made_with_that_somebody_has_deleted_is_new_again(caplog):
+    """Otherwise nothing would be trained on it, and nothing be in use."""
+    more = FILES | {"sound/new.png": b"new"}
+    news, known = looked(Root(more), Models(1, photographs="of before"), record_of(more, version=2))
+    assert (news.train, kinds(news)) == (True, {NEW: 11}) and known.empty
+    assert (
+        "version 2 of anomaly, which the record of known photographs is of, is in the registry no longer" in caplog.text
+    )
+    made_with = fingerprint_of(found_in(more))
+    news, known = looked(Root(more), Models(1, photographs=made_with), record_of(more, version=2))
+    assert not news.train and (known["version"] == 1).all()
+    assert looked(Root(more), Models(None), record_of(more))[0].said == "of 11 photographs 11 new"
+
+
+def test_what_cannot_be_decided_about_is_trained_again(caplog):
+    made_with, tables = fingerprint_of(found_in(FILES)), ingested(FILES)[:2]
+    waiting = Models(2, decided=False, photographs=made_with)
+    assert looked(Root(FILES), waiting, record_of(FILES), *tables)[0].pending
+    news, _ = looked(Root(FILES), waiting, record_of(FILES), tables[0], None)
+    assert (news.train, news.pending, kinds(news)) == (True, False, {NEW: 10})
+    assert "what was ingested for version 2 of anomaly is gone" in caplog.text
 
 
 def test_losses_alone_are_no_reason_to_train_and_many_are_an_error(caplog):

@@ -144,12 +144,12 @@ def look(
     remembered = record if record is not None else pd.DataFrame({name: [] for name in KNOWN}).astype(object)
     found = read_root(raw, photographs, remembered, reading, reread=retraining.reread, masked=masked)
     fingerprint = fingerprint_of(found)
-    known = remembered
-    if newest is not None and newest.photographs is None and not (remembered["version"] == newest.version).any():
+    known = _still_there(remembered, newest, model)
+    if newest is not None and newest.photographs is None and not (known["version"] == newest.version).any():
         weights = registry.contenders(model).challenger.weights
         if _made_with(weights, manifest_before, partition_before):
             assert manifest_before is not None
-            known = _from_manifest(manifest_before, remembered, found, newest.version)
+            known = _from_manifest(manifest_before, known, found, newest.version)
         else:
             logger.warning(
                 "what version %d of %s was made with is not known any more: the ingestion has run since",
@@ -159,10 +159,19 @@ def look(
     made_with_these = newest is not None and newest.photographs == fingerprint
     if newest is not None and made_with_these and newest.decided:
         known = as_record(found, newest.version)  # a run was killed between decision and record
+    undecidable = newest is not None and not newest.decided and (manifest_before is None or partition_before is None)
+    if newest is not None and undecidable:
+        logger.warning(
+            "what was ingested for version %d of %s is gone, so it cannot be decided about: all photographs count as "
+            "new",
+            newest.version,
+            model,
+        )
+        known = known.iloc[:0]
     changes = compare(known, found)
     _check_losses(changes, known, retraining)
     something = bool(changes["change"].isin((NEW, LABEL, MASK)).any())
-    train = newest is None or (something and not made_with_these)
+    train = newest is None or undecidable or (something and not made_with_these)
     news = News(found, known, changes, fingerprint, newest, train)
     logger.info("%s: %s", model, news.said)
     return news, known
@@ -225,6 +234,10 @@ def read_root(
     readable = table["photo_id"] != _UNREADABLE
     if not readable.all():
         logger.warning("%s photographs cannot be read", f"{int((~readable).sum()):,}")
+    unknown = readable & (table["mask_id"] == _UNREADABLE)
+    if unknown.any():
+        logger.warning("%s masks cannot be read: they count as if they were not there", f"{int(unknown.sum()):,}")
+    table["mask_id"] = table["mask_id"].where(table["mask_id"] != _UNREADABLE)
     texts = dict.fromkeys(("photo_id", "path", "label", "mask_path", "mask_id"), "str")
     return table.loc[readable, list(KNOWN[:-1])].astype(texts).reset_index(drop=True)
 
@@ -242,7 +255,8 @@ def compare(known: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     known, found
-        Rows with ``photo_id``, ``path``, ``label`` and ``mask_id``; a missing label or mask says nothing.
+        Rows with ``photo_id``, ``path``, ``label`` and ``mask_id``. A missing label says nothing, nor does a mask that
+        is missing now; where there was none before, a mask is news.
 
     Returns
     -------
@@ -254,7 +268,9 @@ def compare(known: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     for what, name in ((LABEL, "label"), (MASK, "mask_id")):
         for photo, one in now.items():
             there = before.get(photo)
-            if there and there[name] and one[name] and there[name] != one[name]:
+            if there is None or not one[name] or there[name] == one[name]:
+                continue
+            if there[name] or what == MASK:
                 rows.append((what, one["path"], _said(there[name]), _said(one[name])))
     rows += [(LOST, one["path"], "", "") for photo, one in before.items() if photo not in now]
     return pd.DataFrame(rows, columns=list(CHANGES)).astype("str")
@@ -278,8 +294,21 @@ def _said(values: set[str]) -> str:
 def _hash(raw: Source, path: str) -> str:
     try:
         return hashlib.blake2b(raw.read(path), digest_size=16).hexdigest()
-    except OSError:
+    except Exception:  # an object store raises anything
         return _UNREADABLE
+
+
+def _still_there(remembered: pd.DataFrame, newest: Newest | None, model: str) -> pd.DataFrame:
+    """Forget a record of a version that somebody has deleted since: nothing that is left was made with it."""
+    if not len(remembered) or (newest is not None and remembered["version"].max() <= newest.version):
+        return remembered
+    logger.warning(
+        "version %d of %s, which the record of known photographs is of, is in the registry no longer: all photographs "
+        "count as new",
+        remembered["version"].max(),
+        model,
+    )
+    return remembered.iloc[:0]
 
 
 def _made_with(weights: Weights, manifest: pd.DataFrame | None, partition: pd.DataFrame | None) -> bool:
@@ -302,7 +331,7 @@ def _from_manifest(manifest: pd.DataFrame, remembered: pd.DataFrame, found: pd.D
     rows = manifest.drop_duplicates("photo_id")[["photo_id", "path", "label", "mask_path"]]
     sizes = found.drop_duplicates("path").set_index("path")[["size", "mask_size"]]
     rows = rows.assign(
-        mask_id=rows["photo_id"].map(masks),
+        mask_id=rows["photo_id"].map(masks).where(rows["mask_path"].notna()),
         size=rows["path"].map(sizes["size"]).fillna(-1).astype("int64"),
         mask_size=rows["path"].map(sizes["mask_size"]).fillna(-1).astype("int64"),
         version=version,
