@@ -73,7 +73,7 @@ def decision(
         model=MODEL,
         challenger=version,
         champion=champion,
-        fingerprint=some_weights(version if number is None else number).fingerprint(),
+        fingerprint=some_weights(version if number is None else number).whole_fingerprint(),
         role="test",
         photographs="abc",
         evidence=Evidence(promoted=promoted, reason="it is better", rows=(ROW,), photographs=9, groups=7),

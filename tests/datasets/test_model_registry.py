@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kedro.io import DatasetError
 
-from crack_pipeline.datasets import ModelRegistryDataset, RegisteredModelDataset
+from crack_pipeline.datasets import CarriedOutDataset, ModelRegistryDataset, RegisteredModelDataset
 from crack_pipeline.datasets.champions import Champions, OutdatedError, Succession, stand
 from crack_pipeline.datasets.model_registry import read
 from crack_pipeline.evaluation.promotion import Evidence, Rollback
@@ -111,8 +111,10 @@ def test_who_compared_with_another_champion_loses(client, dataset, tmp_path):
 def test_only_what_was_measured_is_promoted(client, dataset, tmp_path):
     versions(tmp_path, 3)
     dataset.save(decision(1))
-    with pytest.raises(DatasetError, match="holds other weights than those that were measured"):
-        dataset.save(decision(2, 1, number=7))
+    for other in (some_weights(7), some_weights(2)._replace(facts={"number": 2, "threshold": 0.1})):
+        changed = decision(2, 1).model_copy(update={"fingerprint": other.whole_fingerprint()})
+        with pytest.raises(DatasetError, match="holds other weights than those that were measured"):
+            dataset.save(changed)
     shutil.rmtree(tmp_path / "registered" / MODEL / some_weights(3).fingerprint())
     with pytest.raises(DatasetError, match="version 3 of segmentation holds no artifacts"):
         dataset.save(decision(3, 1))
@@ -420,7 +422,7 @@ def test_the_newest_version_and_whether_it_was_decided_about(client, dataset, tm
     registry = dataset.load()
     assert registry.newest(MODEL) is None
     versions(tmp_path, 2)
-    assert registry.newest(MODEL) == Newest(2, decided=False, photographs=None)
+    assert registry.newest(MODEL) == Newest(2, decided=False, photographs=None, unused=True)
     dataset.save(decision(2))
     assert registry.newest(MODEL).decided
     register(tmp_path, MODEL, some_weights(3))
@@ -453,7 +455,9 @@ def test_a_version_says_what_its_training_began_with(client, dataset, tmp_path):
         mlflow.set_tag("retraining.photographs", "abc")
     versions(tmp_path, 1)
     client.create_model_version(MODEL, str(tmp_path), run_id=run.info.run_id)
-    assert dataset.load().newest(MODEL) == Newest(2, decided=False, photographs="abc")
+    assert dataset.load().newest(MODEL) == Newest(2, decided=False, photographs="abc", unused=True)
+    client.create_model_version(MODEL, str(tmp_path), run_id="0" * 32)  # of a run that was deleted for good
+    assert dataset.load().newest(MODEL).photographs is None
 
 
 def test_the_number_of_the_newest_version_is_loaded(client, tmp_path):
@@ -478,21 +482,48 @@ def test_a_lost_race_is_run_again_with_the_champion_of_then(client, dataset, tmp
                 dataset.save(decision(2, 1))  # somebody else is quicker
             yield decision(3, champion)
 
-    dataset.save(decisions())
+    carried = CarriedOutDataset(filepath=str(tmp_path / "locks"))
+    carried.save(decisions())
     assert asked == [1, 2]
     assert aliases(client) == {"champion": 3, "previous": 2}
+    assert (carried.load().champion, carried.load().outcome) == (2, "promoted")
 
 
 def test_who_loses_as_often_as_may_be_leaves_the_champion_and_says_so(client, dataset, tmp_path):
     versions(tmp_path, 3)
     dataset.save(decision(1))
-    with pytest.raises(OutdatedError, match="version 1 has become it since"):
-        dataset.save(decision(3, 2) for _ in range(3))
+    carried = CarriedOutDataset(filepath=str(tmp_path / "locks"))
+    carried.save(decision(3, 2) for _ in range(3))
     assert aliases(client) == {"champion": 1}
     assert not dataset.load().newest(MODEL).decided
+    found = carried.load()
+    assert (found.outcome, found.evidence.promoted) == ("outdated", False)
+    assert found.evidence.reason.startswith("when versions of segmentation were compared version 2 was the champion")
+    assert found.evidence.reason.endswith("What was found against the one of before: it is better")
 
 
-def test_where_nothing_is_to_be_decided_nothing_happens(client, dataset, tmp_path):
+def test_where_nothing_is_to_be_decided_nothing_happens(client, tmp_path):
     versions(tmp_path, 1)
-    dataset.save(())
-    assert aliases(client) == {}
+    carried = CarriedOutDataset(filepath=str(tmp_path / "locks"))
+    carried.save(())
+    assert aliases(client) == {} and carried.load() is None
+
+
+def test_what_comes_of_a_decision_is_told(client, tmp_path):
+    versions(tmp_path, 2)
+    carried = CarriedOutDataset(filepath=str(tmp_path / "locks"))
+    outcomes = []
+    for one in (decision(1), decision(2, 1, promoted=False), decision(2)):
+        carried.save(one)
+        outcomes.append((carried.load().outcome, carried.load().evidence.promoted))
+    assert outcomes == [("promoted", True), ("kept", False), ("outdated", False)]
+    with pytest.raises(DatasetError, match="holds other weights"):
+        carried.save(decision(2, 1, number=7))
+    assert carried.load() is None
+
+    def undecidable():
+        raise ValueError("it has learned from them")
+        yield
+
+    with pytest.raises(DatasetError, match=r"^it has learned from them$"):
+        carried.save(undecidable())

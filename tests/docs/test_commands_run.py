@@ -199,7 +199,7 @@ def _two_champions(project):
         for version in (1, 2):
             champion = registry.load().standing("segmentation").champion
             if champion != version:
-                fingerprint = read("segmentation", version).fingerprint()
+                fingerprint = read("segmentation", version).whole_fingerprint()
                 evidence = Evidence(promoted=True, reason="for the next command")
                 about = {
                     "model": "segmentation",

@@ -29,7 +29,7 @@ def use(make_project, kedro):
     use_registry(project)
     first, second, third = segmenter(12), segmenter(60), segmenter(8)
     register(project, MODEL, first)
-    about = {"model": MODEL, "challenger": 1, "champion": None, "fingerprint": first.fingerprint()}
+    about = {"model": MODEL, "challenger": 1, "champion": None, "fingerprint": first.whole_fingerprint()}
     evidence = Evidence(promoted=True, reason="the first")
     ModelRegistryDataset(filepath=str(project)).save(Decision.model_validate({**about, "evidence": evidence}))
     register(project, MODEL, second)
@@ -76,6 +76,7 @@ def test_one_command_goes_back(use):
 def test_files_say_why(use):
     decisions = [json.loads(path.read_text()) for path in saved(use.project, "decision.json")]
     assert [found["evidence"]["promoted"] for found in decisions] == [True, False]
+    assert [found["outcome"] for found in decisions] == ["promoted", "kept"]
     assert [(found["challenger"], found["champion"]) for found in decisions] == [(2, 1), (3, 2)]
     table = pd.read_csv(saved(use.project, "comparison.csv")[0])
     assert table["metric"].tolist() == METRICS

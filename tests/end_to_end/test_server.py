@@ -176,7 +176,7 @@ def test_of_two_machines_that_promote_at_once_never_both_win(story, servers, tmp
     client = mlflow.MlflowClient()
     for _ in range(3):
         client.copy_model_version("models:/anomaly/2", "anomaly")
-    fingerprint = read("anomaly", 2).fingerprint()
+    fingerprint = read("anomaly", 2).whole_fingerprint()
     registry = ModelRegistry(tmp_path / "locks")
 
     def decision(version, champion):

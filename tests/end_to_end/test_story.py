@@ -118,7 +118,8 @@ def test_a_training_registers_and_the_first_one_is_promoted_without_being_traine
     assert story.first.decisions == {1: "promoted"}
     assert story.first.aliases == {"champion": 1}
     assert "version 1 of anomaly has been trained and not decided about" in story.first.said
-    assert story.first.said.rstrip().endswith("has been decided about; nothing else is new")
+    assert "version 1, made with these 100 photographs, is promoted: there is no champion yet" in story.first.said
+    assert story.first.said.rstrip().endswith("nothing else is new")
 
 
 def test_a_better_challenger_takes_the_place_of_the_champion(story):

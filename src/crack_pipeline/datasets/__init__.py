@@ -8,7 +8,7 @@ from crack_pipeline.datasets.figure_folder import FigureFolderDataset
 from crack_pipeline.datasets.folder import FolderDataset
 from crack_pipeline.datasets.image_stack import ImageStackDataset
 from crack_pipeline.datasets.model_json import ModelJSONDataset
-from crack_pipeline.datasets.model_registry import ModelRegistryDataset
+from crack_pipeline.datasets.model_registry import CarriedOutDataset, ModelRegistryDataset
 from crack_pipeline.datasets.on_demand import OnDemandDataset
 from crack_pipeline.datasets.onnx import OnnxDataset
 from crack_pipeline.datasets.optional import OptionalParquetDataset
@@ -29,6 +29,7 @@ from crack_pipeline.datasets.trial_runs import TrialRunsDataset
 __all__ = [
     "AnnouncedCSVDataset",
     "BlockFolderDataset",
+    "CarriedOutDataset",
     "ChosenModelDataset",
     "EmbeddingsDataset",
     "FigureFolderDataset",

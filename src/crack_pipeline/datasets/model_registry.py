@@ -127,14 +127,13 @@ class ModelRegistry:
             found = client.search_model_versions(f"name='{model}'", 1, ["version_number DESC"])
             if not found:
                 return None
-            version, run = found[0], found[0].run_id
-            photographs = client.get_run(run).data.tags.get(PHOTOGRAPHS) if run else None
+            version, photographs = found[0], _photographs(client, found[0].run_id)
         except MlflowException as error:
-            raise DatasetError(f"the model registry cannot be asked: {error.message}") from error
+            raise _silent(error) from error
         number, standing = int(version.version), self._champions(model).standing()
         was_champion = number in {standing.champion, *standing.earlier, *standing.rolled_back}
         decided = version.tags.get("promotion.decision") in _DECIDED or was_champion
-        return Newest(number, decided, photographs)
+        return Newest(number, decided, photographs, standing.champion is None)
 
     def decide(self, decision: Decision) -> None:
         """Tag a version with what was decided, and let it become the champion if it is to be promoted.
@@ -168,10 +167,10 @@ class ModelRegistry:
                 client.set_tag(run, "promotion.decision", what)
 
         def check() -> None:
-            if read(decision.model, decision.challenger).fingerprint() != decision.fingerprint:
+            if read(decision.model, decision.challenger).whole_fingerprint() != decision.fingerprint:
                 raise DatasetError(
                     f"version {decision.challenger} of {decision.model} holds other weights than those that were "
-                    "measured: the champion stays"
+                    "measured, or another threshold or preprocessing: the champion stays"
                 )
 
         tag("decision", "begun")
@@ -217,12 +216,11 @@ class ModelRegistry:
         return Champions(client, model, lock, alone=database is not None)
 
 
-class ModelRegistryDataset(AbstractDataset[Decision | Rollback | Iterable[Decision], ModelRegistry]):
+class ModelRegistryDataset(AbstractDataset[Decision | Rollback, ModelRegistry]):
     """Gives the registered models; what is saved is a decision about one, which is carried out.
 
     A promotion or a way back happens as a whole or not at all, and only if the champion still is the version that was
-    decided against: see :mod:`crack_pipeline.datasets.champions`. Of several decisions, each made when it is asked
-    for, the first is carried out that no other process has outrun.
+    decided against: see :mod:`crack_pipeline.datasets.champions`.
 
     Parameters
     ----------
@@ -240,19 +238,65 @@ class ModelRegistryDataset(AbstractDataset[Decision | Rollback | Iterable[Decisi
         """Give them; the registry is not asked before they are."""
         return ModelRegistry(self._locks)
 
-    def save(self, data: Decision | Rollback | Iterable[Decision]) -> None:
+    def save(self, data: Decision | Rollback) -> None:
         """Carry out a decision; DatasetError if somebody else was quicker, which leaves the champion as it is."""
-        registry = self.load()
-        if isinstance(data, Decision | Rollback):
-            _carry_out(registry, data)
-        else:
-            _decide_in_turn(registry, data)
+        _carry_out(self.load(), data)
 
     def _exists(self) -> bool:
         return True
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._locks)}
+
+
+class CarriedOutDataset(AbstractDataset[Decision | Iterable[Decision], Decision | None]):
+    """Carries decisions out, as :class:`ModelRegistryDataset` does, and gives what came of them.
+
+    Of several decisions, each made when it is asked for, the first is carried out that no other process has outrun.
+    That all were outrun is no error here: what is loaded says so.
+
+    Parameters
+    ----------
+    filepath
+        Folder for lock files, as for :class:`ModelRegistryDataset`.
+    metadata
+        For other tools; not used.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._locks = Path(filepath)
+        self._last: Decision | None = None
+        self.metadata = metadata
+
+    def load(self) -> Decision | None:
+        """Give the last decision of this run, with its outcome; None where there was none to be carried out."""
+        return self._last
+
+    def save(self, data: Decision | Iterable[Decision]) -> None:
+        """Carry out a decision, or the first of several that is not outrun; DatasetError where the registry fails."""
+        registry, self._last = ModelRegistry(self._locks), None
+        try:
+            for decision in [data] if isinstance(data, Decision) else data:
+                self._last = _outcome(registry, decision)
+                if self._last.outcome != "outdated":
+                    return
+        except ValueError as error:  # of what decides; it is made while it is saved
+            raise DatasetError(str(error)) from error
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._locks)}
+
+
+def _outcome(registry: ModelRegistry, decision: Decision) -> Decision:
+    try:
+        _carry_out(registry, decision)
+    except OutdatedError as error:
+        logger.warning("%s", error)
+        return decision.outdated(str(error))
+    return decision.carried_out()
 
 
 def _carry_out(registry: ModelRegistry, data: Decision | Rollback) -> None:
@@ -268,19 +312,6 @@ def _carry_out(registry: ModelRegistry, data: Decision | Rollback) -> None:
             f"the model registry failed while it was told about {data.model}: {_first_line(error)}. The champion "
             "is whole, the one from before or the new one: run it again once that is mended"
         ) from error
-
-
-def _decide_in_turn(registry: ModelRegistry, decisions: Iterable[Decision]) -> None:
-    outrun: OutdatedError | None = None
-    for decision in decisions:
-        try:
-            _carry_out(registry, decision)
-            return
-        except OutdatedError as error:
-            logger.warning("%s", error)
-            outrun = error
-    if outrun is not None:
-        raise outrun
 
 
 def read(model: str, version: int) -> Weights:
@@ -327,6 +358,18 @@ def _registered(client: Any, model: str) -> Any:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise _silent(error) from error
         raise DatasetError(f"no model named {model} is registered: {_train(model)}") from None
+
+
+def _photographs(client: Any, run: str | None) -> str | None:
+    """Read what a run was tagged with; None where it does not say so, or somebody has deleted it for good."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run).data.tags.get(PHOTOGRAPHS) if run else None
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def _silent(error: Any) -> DatasetError:

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from crack_pipeline.evaluation.bootstrap import Measure, percentile_interval, resampled_weights
 
+Outcome = Literal["open", "promoted", "kept", "outdated"]
 Verdict = Literal["better", "not worse", "worse", "uncertain", "undefined", "enough", "not enough", "not required"]
 
 
@@ -135,11 +136,15 @@ class Decision(_Strict):
     champion
         Version that it was compared with; None if there was none.
     fingerprint
-        Hash of the challenger's weights: what was measured, and nothing else, is promoted.
+        Hash of the challenger's weights, and of what it answers with beside them, such as preprocessing, threshold and
+        tiles: what was measured, and nothing else, is promoted.
     role, photographs
         Role of the photographs in the partition, and a hash of which they are; empty where none was looked at.
     evidence
         What speaks for it.
+    outcome
+        What came of it: ``promoted``, ``kept`` (the champion was) or ``outdated`` (another version has become champion
+        meanwhile, and stays); ``open`` until it has been carried out.
     """
 
     model: str
@@ -149,6 +154,21 @@ class Decision(_Strict):
     role: str = ""
     photographs: str = ""
     evidence: Evidence
+    outcome: Outcome = "open"
+
+    def carried_out(self) -> Decision:
+        """Say that it has been."""
+        return self.model_copy(update={"outcome": "promoted" if self.evidence.promoted else "kept"})
+
+    def outdated(self, why: str) -> Decision:
+        """Say that it was made against a champion that is none any more: nothing is promoted."""
+        evidence = self.evidence.model_copy(
+            update={
+                "promoted": False,
+                "reason": f"{why}. What was found against the one of before: {self.evidence.reason}",
+            }
+        )
+        return self.model_copy(update={"outcome": "outdated", "evidence": evidence})
 
 
 class Rollback(_Strict):

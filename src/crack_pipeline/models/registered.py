@@ -106,8 +106,11 @@ class Newest(NamedTuple):
         Whether it was decided if it is used.
     photographs
         Hash of the photographs that there were when its training began; None if the training does not say so.
+    unused
+        Whether no version of the model is in use, this one or another.
     """
 
     version: int
     decided: bool
     photographs: str | None
+    unused: bool = False

@@ -29,6 +29,12 @@ class Weights(NamedTuple):
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
+    def whole_fingerprint(self) -> str:
+        """Give a hash of the tensors and of the facts: hex, the same before and after they are stored."""
+        digest = hashlib.blake2b(self.fingerprint().encode(), digest_size=16)
+        digest.update(json.dumps(self.facts, sort_keys=True).encode())
+        return digest.hexdigest()
+
 
 def read_weights(path: Path) -> Weights:
     """Read weights and facts from a safetensors file; SafetensorError if it is damaged or not one."""

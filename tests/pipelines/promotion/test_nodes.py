@@ -19,7 +19,7 @@ from crack_pipeline.pipelines.promotion.contending import (
     read_external,
     why_not,
 )
-from crack_pipeline.pipelines.promotion.deciding import choose_earlier, decide, report, summarise_rollback
+from crack_pipeline.pipelines.promotion.deciding import choose_earlier, decide, insist, report, summarise_rollback
 from crack_pipeline.pipelines.promotion.parameters import MODELS, Promotion
 
 SETTINGS = {
@@ -80,12 +80,13 @@ def decided(contenders, external, plan, promotion=PROMOTION):
 def test_the_better_segmenter_is_promoted_and_the_poorer_one_is_not(good, poor, external, plan):
     better = decided(contend(good, poor), external, plan)
     assert better.evidence.promoted and better.champion == 1 and better.challenger == 2
-    assert better.fingerprint == good.fingerprint() and better.role == "test"
+    assert better.fingerprint == good.whole_fingerprint() and better.role == "test"
     assert better.evidence.photographs == better.evidence.groups == 12
     worse = decided(contend(poor, good), external, plan)
     assert not worse.evidence.promoted and "worse on dice" in worse.evidence.reason
     assert worse.photographs == better.photographs
-    table, figure, summary, tracked = report(worse)
+    decision, table, figure, summary, tracked = report(worse.carried_out())
+    assert decision.outcome == "kept" and insist(decision, summary) is decision
     assert table["metric"].tolist() == ["dice", "average_precision"]
     assert "version 1 stays the champion" in summary and "12 photographs of 12 places" in summary
     assert tracked["promoted"]["value"] == 0 and tracked["dice.high"]["value"] < 0
@@ -96,7 +97,7 @@ def test_the_first_one_must_be_good_enough(good, external, plan):
     assert decided(contend(good), external, plan).evidence.promoted
     refused = decided(contend(segmenter(0)), external, plan)
     assert not refused.evidence.promoted and "there is no champion yet" in refused.evidence.reason
-    assert "no champion yet" in report(refused)[2]
+    assert "no champion yet" in report(refused)[3]
 
 
 def test_only_cracked_places_count_for_segmenters(good, external, plan):
@@ -126,7 +127,7 @@ def test_what_needs_no_comparison_is_said_at_once(good, poor, external, plan):
     for contenders in (same, again):
         found = decided(contenders, external, plan)
         assert not found.evidence.promoted and not found.evidence.rows
-        assert "stays the champion" in report(found)[2]
+        assert "stays the champion" in report(found)[3]
     assert decided(contend(good, poor, rolled_back=True, asked_for=True), external, plan).evidence.promoted
 
 
@@ -154,9 +155,36 @@ def test_who_has_seen_a_photograph_that_judges_is_refused(good, poor, external, 
     with pytest.raises(ValueError, match="or from near-duplicates"):
         check_unseen(contenders(good), External(external.images, copies, judged, "test"))
     grey = with_facts(good, image={"size": None, "mode": "grey", "masks": True})
-    with pytest.raises(ValueError, match="in grey, and those that there are"):
+    other = (
+        "in grey, and those that there are" if whose == "challenger" else r"forms \(mode\).*delete the alias champion"
+    )
+    with pytest.raises(ValueError, match=other):
         check_unseen(contenders(grey), external)
     assert len(check_unseen(contenders(good), external)) == 12
+
+
+def test_who_has_learned_from_what_was_left_out_beside_a_photograph_that_judges_is_refused(good, poor, data):
+    """A photograph came back beside a copy of it that was trained on meanwhile: the partition sets them apart."""
+    images, manifest, partition = data
+    torn = manifest.assign(group=manifest["group"].mask(manifest["image_id"] == "00", "12"))
+    apart = partition.assign(role=partition["role"].mask(partition["image_id"] == "00", "left_out"))
+    external = read_external(PROMOTION, *loaders("segmentation", images, torn, apart))
+    with pytest.raises(ValueError, match=r"version 2 of segmentation has learned from 1 of the 12 .*near-dup"):
+        check_unseen(contend(good, poor), external)
+    innocent = Weights(good.tensors, good.facts | {"learned_from": LEARNED_FROM[1:]})
+    assert len(check_unseen(contend(innocent, poor), external)) == 12  # what a champion has seen speaks for it
+
+
+def test_what_was_not_carried_out_is_not_called_promoted(good, poor, external, plan):
+    better = decided(contend(good, poor), external, plan)
+    decision, table, figure, summary, tracked = report(better.outdated("version 3 has become the champion since"))
+    assert summary.startswith(
+        "version 2 of segmentation is not promoted: version 3 has become the champion since. What"
+    )
+    assert "stays the champion" not in summary and "it is better" in summary and len(table) == 2
+    assert tracked["promoted"]["value"] == 0 and "not promoted" in figure.axes[0].get_title(loc="left")
+    with pytest.raises(ValueError, match="version 3 has become the champion since"):
+        insist(decision, summary)
 
 
 def test_who_has_learned_from_photographs_that_are_gone_must_be_vouched_for(good, poor, external, caplog):

@@ -24,8 +24,9 @@ def test_each_model_has_a_retraining_whose_steps_come_in_order(model):
         f"{model}.describe_model",
         "promotion.aim",
         "promotion.decide",
-        "promotion.report",
         "promotion.record_decision",
+        "promotion.report",
+        "promotion.insist",
         "promotion.remember",
     ]
     assert [name for name in names if name in steps] == steps

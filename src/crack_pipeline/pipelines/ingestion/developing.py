@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 INDEX = ("image_id", "photo_id", "photo", "label", "width", "height", "crack_pixels")
 PHOTOS = ("photo_id", "path", "label", "mask_path", "source", "width", "height")
 DOUBTFUL = "doubtful"
+UNREADABLE = "unreadable"
+"""Kind of a file whose bytes the storage does not give, which may be so for a moment only."""
 UNCERTAIN, UNUSABLE = "uncertain", "unusable"
 
 # Pillow's copy and the array, which both exist for a moment; a picture that is turned upright needs no more
@@ -279,7 +281,7 @@ def _read(source: Source, path: str) -> bytes:
     try:
         return source.read(path)
     except Exception as error:  # an object store raises anything
-        raise Undecodable("unreadable", f"cannot be read: {error}") from None
+        raise Undecodable(UNREADABLE, f"cannot be read: {error}") from None
 
 
 def _read_mask_file(source: Source, path: str) -> bytes:

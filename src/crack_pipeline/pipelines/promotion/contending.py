@@ -45,7 +45,8 @@ class External(NamedTuple):
     images
         All photographs of the pipeline that trains the model.
     known
-        A row for each of them, with role and group.
+        A row for each of them, with role, ``group``, of the partition, and ``found_group``, of the manifest: the same,
+        unless photographs that were partitioned already were found to show one place.
     photographs
         The rows of those that judge.
     role
@@ -87,7 +88,8 @@ def read_external(promotion: Promotion, *loaders: Callable[[], Any]) -> External
     place = 3 * MODELS.index(promotion.model)
     images, manifest, partition = (load() for load in loaders[place : place + 3])
     check_same_run(images, manifest)
-    known = manifest.drop(columns="group").merge(partition[["image_id", "role", "group"]], on="image_id")
+    found = manifest.rename(columns={"group": "found_group"})
+    known = found.merge(partition[["image_id", "role", "group"]], on="image_id")
     role = next((role for role in _ROLES if (known["role"] == role).any()), None)
     if role is None:
         raise ValueError(
@@ -123,9 +125,11 @@ def check_unseen(contenders: Contenders, external: External) -> pd.DataFrame:
     for contender in (contenders.challenger, contenders.champion):
         if contender is not None:
             name = f"version {contender.version} of {contenders.model}"
+            challenges = contender is contenders.challenger
+            if not challenges:
+                _check_forms_agree(contenders)
             _check_form(name, contender.weights, external.images)
-            _check_learned_from(name, contender.weights, external, challenges=contender is contenders.challenger)
-    _check_forms_agree(contenders)
+            _check_learned_from(name, contender.weights, external, challenges=challenges)
     return external.photographs
 
 
@@ -224,6 +228,10 @@ def _check_learned_from(name: str, weights: Weights, external: External, *, chal
     learned_from = set(weights.facts["learned_from"])
     learned = external.known["photo_id"].isin(learned_from)
     seen = external.photographs["group"].isin(external.known.loc[learned, "group"])
+    if challenges:
+        # What was left out since it shows a place that judges has a group of its own in the partition
+        apart = external.known.loc[learned & (external.known["role"] == "left_out"), "found_group"]
+        seen |= external.photographs["found_group"].isin(apart)
     if seen.any():
         raise ValueError(
             f"{name} has learned from {int(seen.sum()):,} of the {len(seen):,} photographs of the role "

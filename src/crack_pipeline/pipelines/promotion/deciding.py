@@ -55,7 +55,7 @@ def decide(
         "model": contenders.model,
         "challenger": challenger.version,
         "champion": champion.version if champion else None,
-        "fingerprint": challenger.weights.fingerprint(),
+        "fingerprint": challenger.weights.whole_fingerprint(),
     }
     refused = why_not(contenders)
     if refused:
@@ -78,11 +78,18 @@ def decide(
     return Decision.model_validate({**about, "role": external.role, "photographs": fingerprint, "evidence": evidence})
 
 
-def report(decision: Decision) -> tuple[pd.DataFrame, Figure, str, dict[str, dict[str, float]]]:
-    """Lay the decision out.
+def report(decision: Decision) -> tuple[Decision, pd.DataFrame, Figure, str, dict[str, dict[str, float]]]:
+    """Lay out what came of a decision.
+
+    Parameters
+    ----------
+    decision
+        After it has been carried out, so that nothing is called promoted that was not.
 
     Returns
     -------
+    decision : Decision
+        The same, to be stored.
     table : DataFrame
         A row per metric, as of :func:`crack_pipeline.evaluation.promotion.evidence_table`.
     figure : Figure
@@ -104,16 +111,29 @@ def report(decision: Decision) -> tuple[pd.DataFrame, Figure, str, dict[str, dic
             f"on {evidence.photographs:,} photographs of {evidence.groups:,} places, role {decision.role}:",
             shown.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="-"),
         ]
-    if not evidence.promoted:
+    if decision.outcome != "outdated" and not evidence.promoted:
         stays = f"version {decision.champion} stays the champion" if decision.champion else "there is no champion yet"
         lines += ["", stays]
     against = f" against {decision.champion}" if decision.champion else ""
     about = f"{decision.model}, version {decision.challenger}{against}"
-    return table, promotion_figure(evidence, about), "\n".join(lines), numbers
+    return decision, table, promotion_figure(evidence, about), "\n".join(lines), numbers
 
 
-def record(decision: Decision, comparison: pd.DataFrame, summary: str) -> Decision:
-    """Hand the decision to the registry, after its table, figure and summary (``comparison``, …) have been written."""
+def record(proposal: Decision) -> Decision:
+    """Hand the decision to the registry, which carries it out."""
+    return proposal
+
+
+def insist(decision: Decision, summary: str) -> Decision:
+    """Let a run fail that another promotion was quicker than, after all has been written that it found.
+
+    Raises
+    ------
+    ValueError
+        If the decision is outdated.
+    """
+    if decision.outcome == "outdated":
+        raise ValueError(decision.evidence.reason)
     return decision
 
 

@@ -10,6 +10,7 @@ from crack_pipeline.pipelines.promotion.contending import answer, check_unseen, 
 from crack_pipeline.pipelines.promotion.deciding import (
     choose_earlier,
     decide,
+    insist,
     record,
     record_rollback,
     report,
@@ -44,11 +45,12 @@ def create_pipeline(promotion: str = PROMOTION, **_: Any) -> Pipeline:
         Node(
             decide,
             ["contenders", "external", "photographs", "challenger_answers", "champion_answers", promotion],
-            "decision",
+            "proposal",
             name="decide",
         ),
-        Node(report, "decision", ["comparison", "figure", "summary", "tracked_metrics"], name="report"),
-        Node(record, ["decision", "comparison", "summary"], "recorded", name="record"),
+        Node(record, "proposal", "recorded", name="record"),
+        Node(report, "recorded", ["decision", "comparison", "figure", "summary", "tracked_metrics"], name="report"),
+        Node(insist, ["decision", "summary"], "settled", name="insist"),
     ]
     inputs = {promotion} - {PROMOTION}
     return Pipeline(nodes, namespace="promotion", inputs=inputs, parameters={promotion, "params:compute"} - inputs)

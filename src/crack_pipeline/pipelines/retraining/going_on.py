@@ -14,6 +14,7 @@ from crack_pipeline.endings import Ending
 from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.drift import Drift
 from crack_pipeline.evaluation.promotion import Decision
+from crack_pipeline.pipelines.ingestion.developing import UNREADABLE
 from crack_pipeline.pipelines.ingestion.listing import Source
 from crack_pipeline.pipelines.promotion.contending import Registry
 from crack_pipeline.pipelines.promotion.parameters import MODELS, Model, Promotion
@@ -58,7 +59,18 @@ def finish_earlier(
     -------
     iterable of Decision
         None where nothing is undecided. Each is made when it is asked for.
+
+    Raises
+    ------
+    ValueError
+        If a version is named, which a retraining would pass over.
     """
+    if promotion.version is not None:
+        raise ValueError(
+            f"promotion.version is {promotion.version}, and a retraining decides about what it trains, or about what "
+            "the one before has left. For another version: kedro run --pipeline promotion --params "
+            f"promotion.model={model},promotion.version={promotion.version}"
+        )
     if not news.pending or news.newest is None:
         return ()
     logger.info("version %d of %s has been trained and not decided about: that comes first", news.newest.version, model)
@@ -68,7 +80,7 @@ def finish_earlier(
     return decide_anew(registry, aimed, plan, *loaders * len(MODELS), attempts=retraining.attempts)
 
 
-def go_on(news: News, finished: object, raw: Source, *, model: Model) -> Source | Ending:
+def go_on(news: News, finished: Decision | None, raw: Source, *, model: Model) -> Source | Ending:
     """Hand the root on to the training, or end the run, since nothing is new.
 
     Parameters
@@ -76,33 +88,76 @@ def go_on(news: News, finished: object, raw: Source, *, model: Model) -> Source 
     news
         What is new.
     finished
-        Stands for the decision about what an earlier run has left.
+        What came of the decision about what an earlier run has left; None where there was none.
     raw
         The root.
     model
         Name of the registered model.
+
+    Raises
+    ------
+    ValueError
+        If other promotions were quicker each time that a decision was made.
     """
+    if finished is not None and finished.outcome == "outdated":
+        raise ValueError(finished.evidence.reason)
     if news.train or news.newest is None:
         return raw
     version, photographs = news.newest.version, f"these {len(news.photographs):,} photographs"
     lost = int((news.changes["change"] == LOST).sum())
     gone = f" ({lost:,} more are gone)" if lost else ""
-    if news.pending:
+    if finished is not None:
+        what = "is promoted" if finished.outcome == "promoted" else "is not promoted"
         return Ending(
-            f"{model}: version {version}, made with {photographs}{gone}, has been decided about; nothing else is new"
+            f"{model}: version {version}, made with {photographs}{gone}, {what}: {finished.evidence.reason}; nothing "
+            "else is new",
+            trained=True,
         )
-    return Ending(f"{model}: nothing is new, version {version} was made with {photographs}{gone}; nothing is trained")
+    unused = ""
+    if news.newest.unused:
+        unused = (
+            f". No version is in use: kedro run --pipeline promotion --params promotion.model={model},promotion.version"
+            f"={version} decides about it again"
+        )
+    return Ending(
+        f"{model}: nothing is new, version {version} was made with {photographs}{gone}; nothing is trained{unused}"
+    )
 
 
-def note_unusable(news: News, manifest: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+def note_unusable(
+    news: News, manifest: pd.DataFrame, quarantine: pd.DataFrame, known: pd.DataFrame, retraining: Retraining
+) -> pd.DataFrame:
     """Add to the record the new photographs that the ingestion could not use: they are not new a second time.
+
+    Parameters
+    ----------
+    news
+        What is new.
+    manifest, quarantine
+        The photographs that can be used, and the files that cannot.
+    known
+        The record.
+    retraining
+        How many photographs may be missing.
 
     Returns
     -------
     DataFrame
-        The record.
+        The record. What could be read when it was looked for, and not when it was ingested, stays new.
+
+    Raises
+    ------
+    ValueError
+        If there are more of these than known photographs may be gone.
     """
-    unusable = news.photographs["photo_id"].isin(news.new - set(manifest["photo_id"]))
+    unread = _unread(news, manifest, quarantine)
+    if unread.sum() > retraining.most_lost * len(news.photographs):
+        raise ValueError(
+            f"{int(unread.sum()):,} of {len(news.photographs):,} photographs could be read when they were looked for, "
+            f"and not when they were ingested, such as {news.photographs.loc[unread, 'path'].iloc[0]}: the place where "
+            "they lie gives way, and nothing is trained. Run it again once it can be read"
+        )
+    unusable = news.photographs["photo_id"].isin(news.new - set(manifest["photo_id"])) & ~unread
     if not unusable.any() or news.newest is None:
         return known
     noted = as_record(news.photographs[unusable], news.newest.version)
@@ -163,9 +218,7 @@ def aim(version: int, promotion: Promotion, *, model: Model) -> Promotion:
 
 
 def record_decision(
-    decision: Decision,
-    comparison: pd.DataFrame,
-    summary: str,
+    proposal: Decision,
     registry: Registry,
     promotion: Promotion,
     retraining: Retraining,
@@ -176,20 +229,40 @@ def record_decision(
 
     Parameters
     ----------
-    decision, comparison, summary
-        The first one, whose table, figure and summary have been written.
+    proposal
+        The first one.
     registry, promotion, plan, loaders
         As for :func:`crack_pipeline.pipelines.promotion.repeating.decide_anew`.
     retraining
         How often to try in all.
     """
     anew = decide_anew(registry, promotion, plan, *loaders, attempts=retraining.attempts - 1)
-    return itertools.chain([decision], anew)
+    return itertools.chain([proposal], anew)
 
 
-def remember(news: News, registered: int, recorded: object) -> pd.DataFrame:
-    """Write down, after all else, what the version that was decided about was made with."""
-    return as_record(news.photographs, registered)
+def remember(
+    news: News, registered: int, manifest: pd.DataFrame, quarantine: pd.DataFrame, settled: Decision
+) -> pd.DataFrame:
+    """Write down, after all else, what the version that was decided about was made with.
+
+    Parameters
+    ----------
+    news
+        What there was when the run began.
+    registered
+        The version.
+    manifest, quarantine
+        The photographs that could be used, and the files that could not: what could not be read stays new.
+    settled
+        The decision, which has been carried out when this is called.
+    """
+    return as_record(news.photographs[~_unread(news, manifest, quarantine)], registered)
+
+
+def _unread(news: News, manifest: pd.DataFrame, quarantine: pd.DataFrame) -> pd.Series[bool]:
+    """Say which photographs the storage did not give a second time, of which nobody knows whether they can be used."""
+    paths = quarantine.loc[quarantine["kind"] == UNREADABLE, "path"]
+    return news.photographs["path"].isin(paths) & ~news.photographs["photo_id"].isin(manifest["photo_id"])
 
 
 def summarise(news: News, drift: Drift) -> str:

@@ -92,7 +92,12 @@ def _compared(model: Model, own: str) -> Pipeline:
     return _placed(
         own,
         f"{model}.drift",  # within the training, since it lies between its steps
-        Node(note_unusable, ["news", f"{model}.manifest", "known_before"], "known_noted", name="note_unusable"),
+        Node(
+            note_unusable,
+            ["news", *(f"{model}.{what}" for what in ("manifest", "quarantine")), "known_before", RETRAINING],
+            "known_noted",
+            name="note_unusable",
+        ),
         Node(
             _of(measure_photographs, model),
             ["news", *prepared, "registry", RETRAINING, "plan"],
@@ -112,7 +117,7 @@ def _compared(model: Model, own: str) -> Pipeline:
 
 def _concluded(model: Model, own: str) -> Pipeline:
     """Decide about the version that was registered, and remember what it was made with."""
-    made = [f"promotion.{what}" for what in ("decision", "comparison", "summary")]
+    tables = [f"{model}.{what}" for what in ("manifest", "quarantine")]
     registered = f"{model}.registered_model"
     return _placed(
         own,
@@ -120,11 +125,11 @@ def _concluded(model: Model, own: str) -> Pipeline:
         Node(_of(aim, model), [registered, PROMOTION], "promotion", name="aim"),
         Node(
             record_decision,
-            [*made, "registry", "promotion", RETRAINING, "plan", *_LOADERS],
-            "recorded",
+            ["promotion.proposal", "registry", "promotion", RETRAINING, "plan", *_LOADERS],
+            "promotion.recorded",
             name="record_decision",
         ),
-        Node(remember, ["news", registered, "recorded"], "known_after", name="remember"),
+        Node(remember, ["news", registered, *tables, "promotion.settled"], "known_after", name="remember"),
     )
 
 
