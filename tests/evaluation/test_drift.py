@@ -106,6 +106,21 @@ def test_what_cannot_be_compared_is_left_out_and_said():
     assert (nothing.verdict, nothing.shifts[0].distance) == ("not measured", None)
 
 
+@pytest.mark.parametrize(("shift", "expected"), [(0.0, "stable"), (1e-9, "drifted")])
+def test_what_is_the_same_everywhere_drifts_where_it_is_another_thing(shift, expected):
+    earlier, new = (photographs(100, seed=seed).assign(value=224.0) for seed in (1, 2))
+    assert verdict(earlier, new.assign(value=224.0 + shift)).verdict == expected
+
+
+def test_one_that_is_out_of_all_proportion_is_one_of_many():
+    earlier, new = photographs(200, seed=1), photographs(100, seed=2)
+    new.loc[0, "value"] = 1e30
+    new.loc[1, "value"], earlier.loc[0, "value"] = np.nan, np.inf  # not measured
+    found = verdict(earlier, new)
+    assert (found.verdict, found.new_photographs, found.earlier_photographs) == ("stable", 99, 199)
+    assert abs(found.new) < 1
+
+
 def test_the_worst_verdict_counts_and_is_shown():
     earlier, new = (photographs(200, seed=seed) for seed in (1, 2))
     earlier["other"], new["other"] = earlier["value"], new["value"] + 3

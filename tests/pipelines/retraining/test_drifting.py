@@ -4,6 +4,7 @@ import pytest
 
 from contending import LEARNED_FROM, photographs, segmenter
 from crack_pipeline.engines.compute import Compute, resolve
+from crack_pipeline.imaging.photograph_stack import PhotographStack
 from crack_pipeline.models.registered import Contenders, Newest, Registered
 from crack_pipeline.pipelines.retraining.drifting import QUANTITIES, judge, measure_photographs
 from crack_pipeline.pipelines.retraining.looking import News
@@ -59,6 +60,17 @@ def test_photographs_are_measured_and_scored_unless_they_were_learned_from(data,
     grey = images.photograph(10) @ np.array([0.299, 0.587, 0.114])
     assert found.loc["10", "brightness"] == pytest.approx(grey.mean(), abs=0.5)
     assert (found["sharpness"] > 0).all()
+
+
+def test_resolution_is_that_of_the_photograph_where_it_is_cut_into_tiles(data, plan, good):
+    class Tiled(PhotographStack):
+        @property
+        def photos(self):
+            return super().photos.assign(width=128)
+
+    images, *tables = data
+    found = measured((Tiled(images.folder), *tables), plan, Models(good, good))
+    assert (found["resolution"] == 64).all()
 
 
 def test_the_champion_scores_or_the_newest_version_where_there_is_none(data, plan, good):

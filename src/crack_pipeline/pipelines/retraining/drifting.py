@@ -79,10 +79,12 @@ def measure_photographs(
     # One after the other: together they may be larger than the memory
     pictures = (_picture(images, row) for row in drawn["row"].tolist())
     bright, sharp = zip(*((brightness(picture), sharpness(picture)) for picture in pictures), strict=True)
+    photos = images.photos.drop_duplicates("photo_id").set_index("photo_id")  # all tiles have the size of a tile
+    pixels = drawn["photo_id"].map(photos["width"].astype(float) * photos["height"])
     measured = drawn.assign(
         brightness=bright,
         sharpness=sharp,
-        resolution=np.sqrt(drawn["width"].to_numpy(float) * drawn["height"].to_numpy(float)),
+        resolution=np.sqrt(pixels.to_numpy(float)),
     )
     measured[SCORE] = _scores(registry.contenders(model), images, measured, check, plan)
     return measured[[*_KEPT, *QUANTITIES]]
