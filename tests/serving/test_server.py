@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -10,25 +11,30 @@ import time
 from http.client import HTTPConnection
 
 import mlflow
+import pandas as pd
 import pytest
 import uvicorn
-from mlflow.pyfunc import scoring_server
 
-from crack_pipeline.serving.server import Guarded, main
+from crack_pipeline.serving.server import Guarded, hurried, main
 from served_pictures import files, text
 
 MAX_BODY = 200_000
-BODY = json.dumps({"dataframe_records": [{"image": text(files()["jpg"])}]}).encode()
+GOOD = text(files()["jpg"])
+BODY = json.dumps({"dataframe_records": [{"image": GOOD}]}).encode()
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def port(registry):
-    model = mlflow.pyfunc.load_model("models:/segmentation/1")
-    app = Guarded(scoring_server.init(model), MAX_BODY, body_seconds=0.7)
+def model(registry):
+    return mlflow.pyfunc.load_model("models:/segmentation/1")
+
+
+@pytest.fixture(scope="module")
+def port(model):
+    app = Guarded(model, MAX_BODY, body_seconds=0.7)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", http=hurried(0.7)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         while not server.started:
@@ -54,7 +60,8 @@ def ask(port):
             except ConnectionResetError:  # it stops listening to what it has refused
                 pass
         head, _, body = answer.partition(b"\r\n\r\n")
-        return int(head.split()[1]), json.loads(body).get("message")
+        is_json = b"application/json" in head
+        return int(head.split()[1]), json.loads(body).get("message") if is_json else None
 
     return asked
 
@@ -105,25 +112,119 @@ def test_a_body_that_is_nested_too_deeply_is_refused(ask):
     assert ask(deep) == (400, "the body is nested too deeply")
 
 
-def test_other_failures_stay_failures():
-    async def failing(scope, receive, send):
-        await receive()
-        await send({"type": "http.response.start", "status": 500, "headers": []})
-        await send({"type": "http.response.body", "body": b"sorry"})
-        raise OSError("disk")
+def test_headers_of_any_length_are_not_read(ask):
+    assert ask(request(b"", f"X-Long: {'a' * 20_000}", length=False)[:-4]) == (400, None)
 
-    sent = []
+
+@pytest.mark.parametrize("sent", [b"", b"POST /invocations HTTP/1.1\r\nHost: he"])
+def test_a_client_that_asks_nothing_is_hung_up_on(port, sent):
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(sent)
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(100) == b""
+    assert time.monotonic() - began < 5
+
+
+def test_the_forms_of_mlflow_are_all_answered(port, ask, model):
+    expected = model.predict(pd.DataFrame({"image": [GOOD, GOOD]}))
+    connection = HTTPConnection("127.0.0.1", port)
+    forms = [
+        {"dataframe_records": [{"image": GOOD, "id": 7}, {"image": GOOD}]},
+        {"dataframe_split": {"columns": ["id", "image"], "index": [3, 4], "data": [[1, GOOD], [2, GOOD]]}},
+        *({name: rows} for name in ("inputs", "instances") for rows in ({"image": [GOOD, GOOD]}, [GOOD, GOOD])),
+        {"instances": [{"image": GOOD}, {"image": f"data:image/jpeg;base64,{GOOD}"}], "params": None},
+    ]
+    for form in forms:
+        connection.request("POST", "/invocations", json.dumps(form), JSON)
+        assert json.load(connection.getresponse()) == {"predictions": expected}
+
+
+RECORDS = json.dumps({"dataframe_records": [{"image": GOOD}]})[:-1]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("", "no valid JSON"),
+        ("\xff", "no valid JSON"),
+        ('{"inputs": [[' + "9" * 5000 + "]]}", "no valid JSON"),
+        ("[]", "the body is a JSON object with one of dataframe_records"),
+        ("{}", "and nothing else, not 0 of them"),
+        (f'{RECORDS}, "inputs": []}}', "not 2 of them"),
+        (f'{RECORDS}, "threshold": 0.5}}', "nothing else, not 'threshold'"),
+        (f'{RECORDS}, "params": [1]}}', "params must be an object"),
+        (f'{RECORDS}, "params": {{"treshold": 0.5}}}}', "params has no 'treshold': it takes threshold, mask"),
+        (f'{RECORDS}, "params": {{"\\ud800": 1}}}}', r"params has no '\ud800'"),
+        (f'{RECORDS}, "params": {{"threshold": "0.5"}}}}', "threshold"),
+        (f'{RECORDS}, "params": {{"threshold": 2}}}}', "it must be a number from 0 to 1"),
+        ('{"dataframe_records": [{"image": "AAAA"}, {"picture": 1}]}', "row 1 has no image"),
+        ('{"dataframe_records": ["AAAA"]}', "dataframe_records is a list of photographs"),
+        ('{"dataframe_split": {"columns": ["image"], "data": [["AAAA"], []]}}', "dataframe_split is {"),
+        ('{"dataframe_split": {"columns": ["image", "image"], "data": []}}', "dataframe_split is {"),
+        ('{"inputs": "AAAA"}', "inputs is a list of photographs"),
+        (
+            '{"inputs": {"image": ["AAAA", null]}}',
+            "row 0: not an image: JPEG, PNG, TIFF, BMP and WebP are read; row 1",
+        ),
+        ('{"instances": [{"image": [[NaN]]}]}', "row 0: pixels are whole numbers from 0 to 255"),
+    ],
+)
+def test_what_makes_no_sense_is_one_message(ask, body, said):
+    status, message = ask(request(body.encode("latin-1"), "Content-Type: application/json"))
+    assert status == 400
+    assert said in message
+
+
+def test_rows_with_a_name_each_for_their_photograph_take_no_memory(ask):
+    """As a table, these 150 kB are 2.3 GB."""
+    rows = [{f"{number:x}": 0} for number in range(12_000)]
+    status, message = ask(request(json.dumps({"dataframe_records": rows}).encode(), "Content-Type: application/json"))
+    assert (status, message) == (400, "row 0 has no image")
+
+
+def test_two_types_of_content_are_one_too_many(ask):
+    types = ("Content-Type: application/vnd.apache.parquet", "Content-Type: application/json")
+    assert ask(request(BODY, *types))[0] == 415
+
+
+@pytest.mark.parametrize("error", [OSError("disk /secret"), MemoryError(), ValueError("secret")])
+def test_what_goes_wrong_otherwise_is_told_to_the_log_alone(model, monkeypatch, caplog, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(type(model), "predict", fail)
+    sent, received = [], [{"type": "http.request", "body": BODY}]
 
     async def receive():
-        return {"type": "http.request", "body": b"{}"}
+        return received.pop()
 
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}
-    with pytest.raises(OSError, match="disk"):
-        asyncio.run(Guarded(failing)(scope, receive, send))
-    assert [message.get("status", message.get("body")) for message in sent] == [500, b"sorry"]
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": headers}
+    asyncio.run(Guarded(model)(scope, receive, send))
+    assert sent[0]["status"] == 500
+    message = json.loads(sent[1]["body"])["message"]
+    assert message == "the model could not answer: the log of the server says why"
+    assert repr(error) in caplog.text or str(error) in caplog.text
+
+
+def test_who_waits_too_long_is_told(model, monkeypatch):
+    monkeypatch.setattr(type(model), "predict", lambda *_, **__: time.sleep(0.3))
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": BODY}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": headers}
+    asyncio.run(Guarded(model, answer_seconds=0.05)(scope, receive, send))
+    assert sent[0]["status"] == 504
 
 
 def test_it_lives_on_after_clients_that_hang_up(port, ask):

@@ -67,7 +67,7 @@ def read_photograph(value: Any, mode: Mode, limits: Limits) -> NDArray[np.uint8]
 
 
 def _from_base64(text: str, limits: Limits) -> bytes:
-    if text.startswith("data:"):
+    if text[:5].lower() == "data:":
         text = text.partition(",")[2]
     if len(text) // 4 * 3 > limits.max_bytes + 2:
         raise Undecodable("too many bytes", _too_many_bytes(len(text) // 4 * 3, limits))
@@ -113,4 +113,5 @@ def _too_many_bytes(number: int, limits: Limits) -> str:
 
 
 def _named(value: Any) -> str:
-    return "nothing" if value is None else type(value).__name__
+    # Tables hold NaN where there is nothing.
+    return "nothing" if value is None or value != value else type(value).__name__
