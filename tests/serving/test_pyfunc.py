@@ -160,6 +160,16 @@ def test_requests_that_make_no_sense_are_refused(ask, kind, served_segmenter):
         served_segmenter.predict(pd.DataFrame({"picture": [good]}))
 
 
+@pytest.mark.parametrize("kind", ["segmenter", "detector"])
+def test_what_goes_wrong_otherwise_is_no_traceback(ask, kind, monkeypatch, served_segmenter, served_detector, caplog):
+    model = {"segmenter": served_segmenter, "detector": served_detector}[kind].unwrap_python_model()
+    monkeypatch.setattr(type(model._answers), "answer", lambda *_, **__: 1 / 0)
+    with pytest.raises(MlflowException, match="the model could not answer: the log says why") as caught:
+        ask(kind, text(FILES["png"]))
+    assert caught.value.get_http_status_code() == 500
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_a_share_is_no_threshold_above_one(ask):
     with pytest.raises(MlflowException, match=r"threshold is 1\.5; it must be a number from 0 to 1"):
         ask("segmenter", text(FILES["png"]), threshold=1.5)

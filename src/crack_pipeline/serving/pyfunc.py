@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -12,7 +13,7 @@ import pandas as pd
 import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import MLMODEL_FILE_NAME
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 from numpy.typing import NDArray
@@ -22,7 +23,9 @@ from crack_pipeline.imaging.decoding import Undecodable
 from crack_pipeline.models.weights import Weights, read_weights
 from crack_pipeline.serving.answering import DetectorAnswers, SegmenterAnswers, plan_for
 from crack_pipeline.serving.photographs import Limits, read_photograph
-from crack_pipeline.serving.replies import Answer
+from crack_pipeline.serving.replies import Answer, checked, limit_of
+
+logger = logging.getLogger(__name__)
 
 _NAMED_ROWS = 10
 
@@ -70,8 +73,15 @@ class _Served(PythonModel):
         ------
         MlflowException
             INVALID_PARAMETER_VALUE (400 over HTTP) if a photograph cannot be used; the message names its row.
+            INTERNAL_ERROR (500) if something else goes wrong, which the log tells.
         """
-        return [answer | self._about for answer in self._answer(self._photographs(model_input), params or {})]
+        try:
+            return [answer | self._about for answer in self._answer(self._photographs(model_input), params or {})]
+        except MlflowException:
+            raise
+        except Exception as error:  # to which MLflow's server would add the traceback
+            logger.exception("photographs could not be answered")
+            raise MlflowException("the model could not answer: the log says why", INTERNAL_ERROR) from error
 
     @abstractmethod
     def _load(self, weights: Weights, plan: Plan, config: dict[str, Any]) -> Answer:
@@ -102,7 +112,9 @@ class Detector(_Served):
         return self._answers.preprocessing
 
     def _answer(self, photographs: list[Any], wishes: dict[str, Any]) -> list[Answer]:
-        model, rows = self._answers, _Rows()
+        model, rows, threshold = self._answers, _Rows(), wishes.get("threshold")
+        with _refusing():
+            checked(model.threshold if threshold is None else threshold)
         prepared, sizes = [], []
         for value in photographs:
             with rows.next():
@@ -110,8 +122,8 @@ class Detector(_Served):
                 prepared.append(model.prepare(pixels))
                 sizes.append({"width": pixels.shape[1], "height": pixels.shape[0]})
         rows.check()
-        with self._turn, _refusing():
-            found = model.answer(prepared, wishes.get("threshold"), show=bool(wishes.get("heatmap", False)))
+        with self._turn:
+            found = model.answer(prepared, threshold, show=bool(wishes.get("heatmap", False)))
         return [answer | size for answer, size in zip(found, sizes, strict=True)]
 
 
@@ -123,15 +135,17 @@ class Segmenter(_Served):
         return self._answers.preprocessing
 
     def _answer(self, photographs: list[Any], wishes: dict[str, Any]) -> list[Answer]:
-        model, rows = self._answers, _Rows()
+        model, rows, threshold = self._answers, _Rows(), wishes.get("threshold")
+        with _refusing():
+            limit_of(model.threshold if threshold is None else threshold)
         found: list[Answer] = []
         for value in photographs:
             pixels: NDArray[np.uint8] | None = None
             with rows.next():
                 pixels = read_photograph(value, model.mode, self._limits)
             if pixels is not None and not rows.bad:
-                with self._turn, _refusing():
-                    found.append(model.answer(pixels, wishes.get("threshold"), mask=bool(wishes.get("mask", True))))
+                with self._turn:
+                    found.append(model.answer(pixels, threshold, mask=bool(wishes.get("mask", True))))
         rows.check()
         return found
 
