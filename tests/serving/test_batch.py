@@ -43,3 +43,10 @@ def test_a_folder_that_is_none_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["models:/segmentation/1", str(tmp_path / "nowhere")])
     assert "nowhere is no folder" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there_is_one_message(registry, folder, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry)
+    with pytest.raises(SystemExit):
+        main(["models:/segmentation/99", str(folder)])
+    assert "models:/segmentation/99 cannot be loaded: " in capsys.readouterr().err

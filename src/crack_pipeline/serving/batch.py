@@ -63,7 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{given.folder} is no folder")
     if "MLFLOW_TRACKING_URI" not in os.environ:
         os.environ["MLFLOW_TRACKING_URI"] = given.tracking_uri
-    model = load_model(given.model)
+    try:
+        model = load_model(given.model)
+    except (MlflowException, OSError, ValueError) as error:
+        parser.error(f"{given.model} cannot be loaded: {' '.join(str(error).split())}")
     wishes = {"threshold": given.threshold, "mask": False if given.no_mask else None, "heatmap": given.heatmap or None}
     failed = False
     for answer in ask_about(model, given.folder, {name: wish for name, wish in wishes.items() if wish is not None}):
@@ -73,4 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # A version answers with the code that it was registered with, not with what is installed here.
+    for module in [module for module in sys.modules if module.partition(".")[0] == "crack_pipeline"]:
+        del sys.modules[module]
     sys.exit(main())
