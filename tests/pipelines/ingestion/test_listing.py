@@ -67,6 +67,23 @@ def test_new_photographs_need_no_class(listed):
     assert sorted(listed("unlabelled", *paths)[0]) == sorted(paths)
 
 
+@pytest.mark.parametrize(
+    ("preset", "photographs", "masks"),
+    [
+        ("folders", ["pier/1.jpg", "2.jpg"], ["masks/1.png", "masks/2_mask.png"]),
+        ("folders", ["Negative/1.jpg", "a/Positive/2.jpg"], ["masks/Negative/1.png", "a/masks/Positive/2.png"]),
+        ("deepcrack", ["DeepCrack/train_img/1.jpg", "test_img/2.jpg"], ["DeepCrack/train_lab/1.png", "test_lab/2.png"]),
+        ("pairs", ["images/train/1.jpg", "b/images/2.jpg"], ["masks/train/1.png", "b/masks/2_mask.png"]),
+    ],
+)
+def test_masks_beside_new_photographs_are_no_photographs_that_cannot_be_used(listed, preset, photographs, masks):
+    found, rejected = listed(preset, *photographs, *masks, masks[0].replace("1.png", "other.png"), labelled=False)
+    assert sorted(found) == sorted(photographs)
+    assert {path: about["kind"] for path, about in rejected.items()} == {
+        masks[0].replace("1.png", "other.png"): "mask folder"
+    }
+
+
 def test_photographs_of_sound_concrete_need_no_class(listed):
     found, rejected = listed("sound", "a.jpg", "b/c.jpg", "Positive/d.jpg")
     assert [about["label"] for about in found.values()] == ["normal"] * 3

@@ -249,10 +249,10 @@ def test_a_preset_without_labels_is_refused_where_labels_are_needed(workspace, t
 
 
 def test_a_photograph_in_a_folder_of_masks_is_not_lost_without_a_word(workspace, tmp_path):
-    root = write(tmp_path / "root", {**plain(3, "a"), **plain(1, "masks", 9)})
+    root = write(tmp_path / "root", {**plain(3, "a"), "masks/new.png": encoded(photograph(9), "PNG")})
     done = workspace.ingest(root, labelled=False, grouped=False)
     assert len(done.manifest) == 3
-    assert done.quarantine["path"].tolist() == ["masks/000.png"]
+    assert done.quarantine["path"].tolist() == ["masks/new.png"]
     assert "rename it" in done.quarantine["reason"][0]
 
 

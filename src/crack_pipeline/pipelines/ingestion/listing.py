@@ -58,7 +58,8 @@ def list_files(
     preset
         The layout.
     labelled
-        Whether labels and masks are wanted. If not, every file that is not a mask is a photograph.
+        Whether labels and masks are wanted. If not, every file that is not a mask is a photograph, and masks of these
+        are passed over; what lies in a folder of masks and is none of theirs is rejected.
     max_bytes
         A photograph with more, or with a mask with more, is rejected.
 
@@ -76,7 +77,11 @@ def list_files(
     if beside:
         logger.info("%s files passed over, for beside each lies a picture of the same name", f"{len(beside):,}")
         kept = [file for file in kept if file[0] not in beside]
-    layout = _Layout(preset, [path for path, _, kind, *_ in kept if not kind] if labelled else [])
+    layout = _Layout(preset, [path for path, _, kind, *_ in kept if not kind])
+    theirs = set() if labelled else {mask for path, *_ in kept for mask in layout.masks_beside(path)}
+    if theirs:
+        logger.info("%s files passed over, for they are masks of photographs", f"{len(theirs):,}")
+        kept = [file for file in kept if file[0] not in theirs]
     large = {path for path, size, *_ in kept if size > max_bytes}
     photographs, rejected = [], []
     matched: Counter[str] = Counter()
@@ -112,7 +117,8 @@ def list_files(
     }
     photographs = [row for row in photographs if row[0] not in shared]
     rejected += [(path, AMBIGUOUS_MASK, reason) for path, reason in shared.items()]
-    rejected += [(mask, ORPHAN_MASK, "a mask without a photograph") for mask in layout.masks if not matched[mask]]
+    if labelled:
+        rejected += [(mask, ORPHAN_MASK, "a mask without a photograph") for mask in layout.masks if not matched[mask]]
     return (
         pd.DataFrame(photographs, columns=list(PHOTOGRAPHS)).astype(
             {"path": "str", "label": "str", "mask_path": "str", "source": "str", "size": "int64", "version": "str"}
@@ -138,6 +144,7 @@ class _Layout:
         self._parts = [(part, _split(part.images), _split(part.masks)) for part in preset.parts]
         self._mask_folders = {name.lower() for name in preset.mask_folders}
         self._labels: dict[str, str | None] = {}
+        self._of_masks: dict[tuple[str, ...], bool] = {}
         self.masks: list[str] = []
         self._masks: dict[str, list[str]] = {}
         for path in paths:
@@ -148,10 +155,23 @@ class _Layout:
 
     def is_mask(self, folder: tuple[str, ...]) -> bool:
         """Whether files of this folder are masks."""
-        lower = _lower(folder)
-        if not self._mask_folders.isdisjoint(lower):
-            return True
-        return any(_find(lower, masks) is not None for _, _, masks in self._parts)
+        if folder not in self._of_masks:
+            lower = _lower(folder)
+            self._of_masks[folder] = not self._mask_folders.isdisjoint(lower) or any(
+                _find(lower, masks) is not None for _, _, masks in self._parts
+            )
+        return self._of_masks[folder]
+
+    def masks_beside(self, path: str) -> set[str]:
+        """Give the masks that a photograph may have whose label nobody has looked for; none for a mask."""
+        if not self.masks:
+            return set()
+        pure = PurePosixPath(path)
+        folder = pure.parts[:-1]
+        if self.is_mask(folder):
+            return set()
+        keys = {key for at in range(len(folder) + 1) for key in self._mask_keys(folder, pure.stem, None, at)}
+        return {mask for key in keys for mask in self._masks.get(key, ())}
 
     def source(self, folder: tuple[str, ...]) -> str:
         """Name of the part that the folder belongs to, or nothing."""
