@@ -1,13 +1,14 @@
 """Requests per second and waiting times of served models, beside the bare network in the same run.
 
     python benchmarks/serving.py [--clients 1 8] [--rounds 3] [--seconds 5] [--detector …/detector.safetensors]
-                                 [--segmenter …/segmenter.safetensors]
+                                 [--segmenter …/segmenter.safetensors] [--guarded]
 
 Registers a detector (128 px, as in conf/base) and a segmenter, untrained where no trained one is given: what it costs
-to compute does not depend on what was learned. Each is served by ``mlflow models serve`` in a process of its own, and
-asked by clients that wait for their answer before they ask again, with a JPEG a request. The bare network gets decoded
-pixels, one photograph after another, without any request; the same with several in a batch says what is lost by
-answering one by one. Cores: set OMP_NUM_THREADS and taskset as the server is to have them.
+to compute does not depend on what was learned. Each is served by ``mlflow models serve``, or, with ``--guarded``, by
+``crack_pipeline.serving.server``, in a process of its own, and asked by clients that wait for their answer before they
+ask again, with a JPEG a request. The bare network gets decoded pixels, one photograph after another, without any
+request; the same with several in a batch says what is lost by answering one by one. Cores: set OMP_NUM_THREADS and
+taskset as the server is to have them.
 """
 
 from __future__ import annotations
@@ -101,17 +102,18 @@ def rate(work: Callable[[int], object], seconds: float) -> float:
     return done / (time.perf_counter() - began)
 
 
-def serve(name: str, folder: Path) -> tuple[subprocess.Popen[bytes], int, float]:
+def serve(name: str, folder: Path, *, guarded: bool) -> tuple[subprocess.Popen[bytes], int, float]:
     """Start a server; gives its process, port and the seconds until it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{name}@champion"]
+    address, mlflows = f"models:/{name}@champion", ["mlflow", "models", "serve", "--env-manager", "local", "-m"]
+    command = [sys.executable, "-m", *(["crack_pipeline.serving.server"] if guarded else mlflows), address]
     began = time.perf_counter()
     with (folder / f"{name}.log").open("wb") as log:
         server = subprocess.Popen(
-            [*command, "--env-manager", "local", "-h", "127.0.0.1", "-p", str(port)],
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
             env=os.environ | {"PATH": path, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()},
             cwd=folder,
             stdout=log,
@@ -178,6 +180,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement in each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--guarded", action="store_true", help="ask the server of this project, not MLflow's")
     parser.add_argument("--detector", type=Path)
     parser.add_argument("--segmenter", type=Path)
     given = parser.parse_args()
@@ -198,7 +201,7 @@ def main() -> None:
                 print(f"{kind}: registered in {time.perf_counter() - began:.1f} s")
             mlflow.MlflowClient().set_registered_model_alias(name, "champion", "1")
             alone = bare(kind, weights, files)
-            server, port, started = serve(name, folder)
+            server, port, started = serve(name, folder, guarded=given.guarded)
             print(f"{kind}: server up in {started:.1f} s")
             try:
                 bodies = [
