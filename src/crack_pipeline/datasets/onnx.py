@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from kedro.io import DatasetError, Version
+from kedro.io import DatasetError
 
 from crack_pipeline.datasets.places import FileDataset
 from crack_pipeline.serving.exporting import Exported
@@ -23,11 +21,6 @@ class OnnxDataset(FileDataset[Exported, Exported]):
     metadata
         For other tools; ignored here.
     """
-
-    def __init__(
-        self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__(filepath, version, metadata)
 
     def load(self) -> Exported:
         """Read the file; DatasetError if it is damaged or was not exported by this project."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from kedro.io import DatasetError, Version
+from kedro.io import DatasetError
 from kedro.io.core import VersionNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -26,11 +25,6 @@ class SafetensorsDataset(FileDataset[Weights, Weights]):
     metadata
         For other tools; ignored here.
     """
-
-    def __init__(
-        self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__(filepath, version, metadata)
 
     def load(self) -> Weights:
         """Read the file; DatasetError if there is none, it is damaged or not safetensors."""

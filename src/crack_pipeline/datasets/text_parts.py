@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from kedro.io.core import DatasetError, Version
+from kedro.io.core import DatasetError
 
 from crack_pipeline.datasets.places import FileDataset
 
@@ -22,11 +21,6 @@ class TextPartsDataset(FileDataset[Iterable[str], str]):
     metadata
         For other tools; ignored here.
     """
-
-    def __init__(
-        self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__(filepath, version, metadata)
 
     def load(self) -> str:
         """Read all of it."""
