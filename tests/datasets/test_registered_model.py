@@ -30,7 +30,8 @@ def registration():
         "plan": plan.model_dump(mode="json"),
     }
     weights = Weights(create_segmenter(options).state_dict(), facts)
-    return describe("segmenter", weights, 0.5, METRICS, {"fingerprint": "abc"}, plan, Limits(), least_pixels=7)
+    limits = Limits(min_side=70)
+    return describe("segmenter", weights, 0.5, METRICS, {"fingerprint": "abc"}, plan, limits, least_pixels=7)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_it_can_be_served_by_its_signature_and_example(registered, client):
     assert {param.name: param.default for param in info.signature.params} == {"threshold": 0.5, "mask": True}
     model = mlflow.pyfunc.load_model("models:/label_free/1")
     (answer,) = model.predict(model.input_example)
-    assert answer["mask"]["size"] == [64, 64]
+    assert answer["mask"]["size"] == [70, 70]  # no smaller than what it answers to
 
 
 def test_encoders_need_what_they_are_built_with():

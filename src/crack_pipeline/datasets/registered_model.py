@@ -180,7 +180,7 @@ def _register(name: str, registration: Registration) -> str:
             code_paths=[str(_copy_code(Path(scratch)))],
             pip_requirements=requirements(weights.facts),
             signature=_signature(registration),
-            input_example=_example(weights.facts),
+            input_example=_example(weights.facts["image"], registration.settings),
             model_config=dict(registration.settings),
             metadata={"pipeline": name},
         )
@@ -228,11 +228,13 @@ def _signature(registration: Registration) -> Any:
     return ModelSignature(Schema([ColSpec(AnyType(), "image")]), Schema(outputs), ParamSchema(params))
 
 
-def _example(facts: Mapping[str, Any]) -> Any:
+def _example(image: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
     """Draw a dark line, and give it as a request holds it."""
     import pandas as pd
 
-    side = facts["image"]["size"] or _EXAMPLE_SIDE
+    side = image["size"] or _EXAMPLE_SIDE
+    if image["size"] is None or image.get("resize", True):
+        side = max(side, settings.get("min_side", side))
     picture = np.full((side, side), 170, np.uint8)
     picture[:, side // 2] = 40
     _, png = cv2.imencode(".png", picture)
