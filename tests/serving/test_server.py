@@ -162,6 +162,7 @@ RECORDS = json.dumps({"dataframe_records": [{"image": GOOD}]})[:-1]
         ('{"dataframe_records": ["AAAA"]}', "dataframe_records is a list of photographs"),
         ('{"dataframe_split": {"columns": ["image"], "data": [["AAAA"], []]}}', "dataframe_split is {"),
         ('{"dataframe_split": {"columns": ["image", "image"], "data": []}}', "dataframe_split is {"),
+        ('{"inputs": [' + "0," * 10_000 + "0]}", "10,001 images are more than the 10,000"),
         ('{"inputs": "AAAA"}', "inputs is a list of photographs"),
         (
             '{"inputs": {"image": ["AAAA", null]}}',

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 IMAGE, PARAMS = "image", "params"
 FORMS = ("dataframe_records", "dataframe_split", "inputs", "instances")
+MOST = 10_000
+"""Photographs in a request, of any model; each model has a limit of its own."""
 
 
 class Request(NamedTuple):
@@ -54,7 +56,10 @@ def read_request(body: bytes) -> Request:
     if not isinstance(params, dict | None):
         raise ValueError(f"{PARAMS} must be an object: a value by name")
     (form,) = forms
-    return Request(_split(request[form]) if form == "dataframe_split" else _listed(form, request[form]), params or {})
+    photographs = _split(request[form]) if form == "dataframe_split" else _listed(form, request[form])
+    if len(photographs) > MOST:
+        raise ValueError(f"{len(photographs):,} images are more than the {MOST:,} that a request may ever hold")
+    return Request(photographs, params or {})
 
 
 def _split(table: Any) -> list[Any]:
