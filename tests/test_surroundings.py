@@ -73,6 +73,23 @@ def test_a_variable_comes_from_the_environment_or_from_the_file_of_credentials(c
     assert surroundings.variable(NAME) == "s3://environment"
 
 
+def test_a_key_is_what_is_written_and_never_shown(credentials, tmp_path):
+    credentials({})
+    file = tmp_path / "conf/local/credentials.yml"
+    file.write_text(f"environment:\n  {NAME}: s3://file\n  AWS_TEST: 0123\n")
+    surroundings.variable(NAME)
+    assert os.environ["AWS_TEST"] == "0123"
+    file.write_text(f"environment:\n  {NAME}: s3://file\n  AWS_TEST: hush: hush\n")
+    with pytest.raises(MissingVariableError, match=r"credentials\.yml, line 3: this is no YAML") as error:
+        surroundings.variable(NAME)
+    assert "hush" not in str(error.value)
+
+
+def test_no_password_is_told():
+    failed = ValueError("API request to https://somebody:p@ss@example.org/api/2.0?a=b@c failed with exception")
+    assert surroundings.reason(failed) == "API request to https://example.org/api/2.0?a=b@c failed with exception"
+
+
 @pytest.mark.parametrize("block", [["a"], {"A": None}, {"A": {"b": "c"}}])
 def test_a_block_of_something_else_is_refused(credentials, block):
     credentials({"environment": block})

@@ -40,6 +40,9 @@ def test_the_end_says_how_to_register(lost):
     command = "kedro run --pipeline anomaly --from-nodes anomaly.describe_model"
     with pytest.raises(TrackingLostError, match=f"the model is not registered.*{command}$"):
         lost.finish("anomaly.describe_model")
+    lost._env = "server"
+    with pytest.raises(TrackingLostError, match=f"{command} --env server$"):
+        lost.finish("anomaly.describe_model")
 
 
 def test_beside_a_database_errors_are_errors(run):
@@ -53,7 +56,7 @@ def test_beside_a_database_errors_are_errors(run):
 
 
 def test_without_a_run_nobody_is_asked(monkeypatch):
-    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://127.0.0.1:1")
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://somebody:secret@127.0.0.1:1")
     tracking = Tracking()
     tracking.probe()
     tracking.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ SECONDS = 20.0
 """After which a server that has not answered is taken for unreachable before a run begins."""
 
 _LONGEST = 300
+_NOTHING = ("", "~", "null")
+_USER = re.compile(r"://[^/\s]*@")
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -75,11 +78,17 @@ def missing_variable(error: BaseException) -> MissingVariableError | None:
 
 
 def _export(file: Path) -> None:
-    found = (yaml.safe_load(file.read_text("utf-8")) or {}).get(BLOCK, {}) if file.is_file() else {}
-    if not isinstance(found, dict) or any(not isinstance(value, str | int | float) for value in found.values()):
+    try:
+        # Every value as it is written: 0123 is a part of a key, and no number
+        content = yaml.load(file.read_text("utf-8"), yaml.BaseLoader) if file.is_file() else {}
+    except yaml.MarkedYAMLError as error:  # whose own message would show the line, with what is secret in it
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise MissingVariableError(f"{file}{line}: this is no YAML: {error.problem}") from None
+    found = content.get(BLOCK, {}) if isinstance(content, dict) else {}
+    if not isinstance(found, dict) or any(not isinstance(value, str) or value in _NOTHING for value in found.values()):
         raise MissingVariableError(f"the block {BLOCK} of {file} must hold names and values of environment variables")
     for name, value in found.items():
-        os.environ.setdefault(name, str(value))
+        os.environ.setdefault(name, value)
 
 
 def find(config: Any) -> Servers:
@@ -123,8 +132,8 @@ def check_tracking(uri: str) -> None:
         return
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
-    with _explained(f"the tracking server {_without_password(uri)} (MLFLOW_TRACKING_URI) cannot be used"):
-        _in_time(lambda: ask_tracking(uri))
+    with _explained(f"the tracking server {without_password(uri)} (MLFLOW_TRACKING_URI) cannot be used"):
+        in_time(lambda: ask_tracking(uri))
 
 
 def ask_tracking(uri: str) -> None:
@@ -157,9 +166,9 @@ def check_storage(root: str) -> None:
     """
     if "://" not in root:
         return
-    with _explained(f"the storage {_without_password(root)} (CRACK_PIPELINE_STORAGE) cannot be used"):
+    with _explained(f"the storage {without_password(root)} (CRACK_PIPELINE_STORAGE) cannot be used"):
         filesystem, path = fsspec.core.url_to_fs(root)
-        _in_time(lambda: filesystem.pipe_file(f"{path.rstrip('/')}/{PROBE}", b"written by crack-pipeline"))
+        in_time(lambda: filesystem.pipe_file(f"{path.rstrip('/')}/{PROBE}", b"written by crack-pipeline"))
 
 
 def is_server(uri: str) -> bool:
@@ -167,8 +176,16 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def _in_time(ask: Callable[[], Any]) -> None:
-    """Wait for an answer, but not for ever: clients try again for minutes."""
+def in_time(ask: Callable[[], Any]) -> None:
+    """Wait for an answer, but not for ever: clients try again for minutes.
+
+    Raises
+    ------
+    TimeoutError
+        If there is none within 20 seconds.
+    Exception
+        What is raised meanwhile.
+    """
     raised: list[BaseException] = []
 
     def call() -> None:
@@ -207,10 +224,16 @@ def reason(error: BaseException) -> str:
         if "Timeout" in type(found).__name__ and not isinstance(found, TimeoutError):
             return "it does not answer in time"
         found = found.__cause__ or found.__context__
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = without_password(" ".join(str(error).split()) or type(error).__name__)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
-def _without_password(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
+def without_password(text: str) -> str:
+    """Leave out of addresses in a text whom they name before the host, and with what password.
+
+    Examples
+    --------
+    >>> without_password("no answer from https://somebody:secret@example.org/a@b")
+    'no answer from https://example.org/a@b'
+    """
+    return _USER.sub("://", text)

@@ -30,6 +30,8 @@ class Tracking:
     ----------
     catalog
         Of the pipeline; its datasets of kedro-mlflow are switched off with the tracking.
+    env
+        Kedro's environment, which names the server, for commands that people are told.
 
     Attributes
     ----------
@@ -37,8 +39,8 @@ class Tracking:
         Why the server is no longer asked; empty as long as it is.
     """
 
-    def __init__(self, catalog: CatalogProtocol[Any, Any] | None = None) -> None:
-        self._catalog = catalog
+    def __init__(self, catalog: CatalogProtocol[Any, Any] | None = None, env: str | None = None) -> None:
+        self._catalog, self._env = catalog, env
         self._run = ""
         self.lost = ""
 
@@ -46,7 +48,7 @@ class Tracking:
     def browser(self) -> str:
         """Say where runs are to be seen."""
         uri = mlflow.get_tracking_uri()
-        return uri if surroundings.is_server(uri) else "make mlflow"
+        return surroundings.without_password(uri) if surroundings.is_server(uri) else "make mlflow"
 
     def probe(self) -> None:
         """Ask the server for the run, as patiently as MLflow is told to be; where it is lost, go on without it."""
@@ -88,6 +90,7 @@ class Tracking:
             register = (
                 ", and the model is not registered. Once the server answers, register it with: "
                 f"kedro run --pipeline {pipeline} --from-nodes {registering}"
+                + (f" --env {self._env}" if self._env else "")
             )
         raise TrackingLostError(
             "the pipeline ran to its end and its results are stored, but the tracking server was lost "

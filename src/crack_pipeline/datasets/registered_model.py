@@ -21,6 +21,7 @@ from kedro.io import AbstractDataset, DatasetError
 import crack_pipeline
 from crack_pipeline.datasets.safetensors import SafetensorsDataset
 from crack_pipeline.serving.registration import Registration
+from crack_pipeline.surroundings import without_password
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class RegisteredModelDataset(AbstractDataset[Registration, int]):
         try:
             number = _register(self._name, data)
         except Exception as error:  # a registry behind a network raises anything
-            place, said = _without_password(mlflow.get_registry_uri()), " ".join(str(error).split())
+            place, said = (without_password(text) for text in (mlflow.get_registry_uri(), " ".join(str(error).split())))
             raise DatasetError(
                 f"the model is trained and stored, but could not be registered as {self._name} in "
                 f"{place}: {said}. Once that is mended, register it with: "
@@ -186,16 +187,6 @@ def _register(name: str, registration: Registration) -> str:
         )
     tags = {**registration.tags, "pipeline": name, "git_commit": git_commit()}
     return str(mlflow.register_model(logged.model_uri, name, tags=tags).version)
-
-
-def _without_password(uri: str) -> str:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(uri).render_as_string(hide_password=True)
-    except ArgumentError:  # a folder, or a name that stands for an address
-        return uri
 
 
 def _copy_code(folder: Path) -> Path:
