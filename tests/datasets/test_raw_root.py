@@ -7,6 +7,8 @@ import pytest
 from kedro.io.core import DatasetError
 
 from crack_pipeline.datasets import RawRootDataset
+from crack_pipeline.datasets.raw_root import RemoteRoot
+from crack_pipeline.imaging.decoding import StorageLostError
 
 
 def opened(path, **options):
@@ -165,3 +167,106 @@ def test_what_is_not_there_is_one_clear_message(tmp_path):
 def test_nothing_is_ever_written(folder):
     with pytest.raises(DatasetError, match="raw data are only read"):
         RawRootDataset(filepath=str(folder)).save([])
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """An object store of ten photographs, whose reading of a file can be made to fail."""
+    memory = fsspec.filesystem("memory")
+    for number in range(10):
+        memory.pipe(f"/raw_root_store/{number}", b"photograph")
+    cat_file, failing = type(memory).cat_file, {}
+
+    def cat(self, path, **options):
+        for name, errors in failing.items():
+            if name in ("", path.rpartition("/")[2]) and errors:
+                raise errors.pop()
+        return cat_file(self, path, **options)
+
+    monkeypatch.setattr(type(memory), "cat_file", cat)
+    monkeypatch.setattr(RemoteRoot, "_pauses", (0.0, 0.0, 0.0))
+    yield failing
+    memory.rm("/raw_root_store", recursive=True)
+
+
+ERRORS = [
+    ConnectionError("unplugged"),
+    PermissionError("the token has expired"),
+    TimeoutError("no answer"),
+    RuntimeError("503 Slow Down"),
+    FileNotFoundError("the bucket is gone"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("read", [(), ("0", "1")])
+def test_a_store_that_fails_is_no_fault_of_a_file(store, error, read):
+    root = opened("memory://raw_root_store")
+    names = good(root)
+    for name in read:
+        root.read(name)
+    store[""] = [error] * 99
+    message = rf"memory:///raw_root_store cannot be read any more, neither 5 nor .*: {error}\. What is finished stays"
+    for _ in range(2):
+        with pytest.raises(StorageLostError, match=message):
+            pickle.loads(pickle.dumps(root)).read("5")
+    left = len(store[""])
+    with pytest.raises(StorageLostError):
+        root.read("5")
+    with pytest.raises(StorageLostError):
+        root.read("6")
+    assert left - len(store[""]) <= len(names) // 2 + 2  # who has found out does not look again
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_file_that_cannot_be_read_is_no_fault_of_the_store(store, error):
+    root = opened("memory://raw_root_store")
+    assert good(root)
+    store["5"] = [error] * 99
+    with pytest.raises(OSError, match=str(error)):
+        root.read("5")
+    assert root.read("6") == b"photograph"
+
+
+def test_a_bad_moment_of_a_store_costs_nothing(store):
+    root = opened("memory://raw_root_store")
+    assert good(root)
+    store["5"] = [ConnectionError("unplugged")] * 2
+    assert root.read("5") == b"photograph"
+
+
+def test_a_store_that_cannot_be_listed_is_named(store, monkeypatch):
+    root = opened("memory://raw_root_store")
+    monkeypatch.setattr(RemoteRoot, "_entries", lambda _: (_ for _ in ()).throw(ConnectionError("unplugged")))
+    with pytest.raises(StorageLostError, match="the files of memory:///raw_root_store cannot be listed: unplugged"):
+        list(root.list())
+
+
+def test_a_zip_in_a_store_that_fails_is_not_damaged(tmp_path, store):
+    fsspec.filesystem("memory").pipe("/raw_root_store/set.zip", zipped(tmp_path / "set.zip", NAMES).read_bytes())
+    root = opened("memory://raw_root_store/set.zip")
+    assert root.read("z") == b"z"
+    with pytest.raises(OSError, match="does not give it"):
+        root.read("nowhere")
+    store["set.zip"] = [ConnectionError("unplugged")] * 99
+    with pytest.raises(StorageLostError, match=r"memory://raw_root_store/set.zip cannot be read any more"):
+        root.read("nowhere")
+
+
+def test_a_folder_that_is_unplugged_is_no_fault_of_its_files(folder):
+    root = opened(folder)
+    assert good(root)
+    (folder / "z").unlink()
+    with pytest.raises(FileNotFoundError):
+        root.read("z")
+    assert root.read("b/2") == b"b/2"
+    folder.rename(folder.with_name("elsewhere"))
+    with pytest.raises(StorageLostError, match="cannot be read any more"):
+        root.read("a-b/1")
+
+
+def test_no_password_is_shown(caplog):
+    dataset = RawRootDataset(filepath="sftp://somebody:secret@127.0.0.1:1/photographs")
+    with pytest.raises(DatasetError, match=r"raw_root sftp://127\.0\.0\.1:1/photographs cannot be opened") as error:
+        dataset.load()
+    assert "secret" not in f"{error.value}{dataset}{caplog.text}"

@@ -7,16 +7,20 @@ import logging
 import os
 import stat
 import threading
+import time
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import fsspec
 from fsspec.utils import stringify_path
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
+
+from crack_pipeline.imaging.decoding import StorageLostError
+from crack_pipeline.surroundings import in_time, without_password
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +30,11 @@ NOT_A_FILE = "not a file"
 UNREADABLE = "unreadable"
 
 _SMALL = 2**26
+_OTHERS = 5
+"""Files that are tried where one cannot be read."""
+_OF_A_FILE = (FileNotFoundError, PermissionError, IsADirectoryError)
+"""Errors that trying again does not change."""
+_looking = threading.Lock()
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
 """What file systems call that which changes with the content of a file, the surest first."""
 
@@ -59,33 +68,120 @@ class RawRoot(ABC):
     ----------
     name
         The last part of the root's own path.
+    place
+        Where it is, for people.
     """
 
     name: str
+    place: str
+    _pauses: ClassVar[tuple[float, ...]] = ()
+    """Seconds before each time that a file is read again."""
+    _others: tuple[str, ...] = ()
+    _read_last = ""
+    _lost = ""
 
     def list(self) -> Iterator[Entry]:
-        """Every file under the root, sorted by path; a file that must not be read carries the reason."""
+        """Every file under the root, sorted by path; a file that must not be read carries the reason.
+
+        Raises
+        ------
+        StorageLostError
+            If the files cannot be listed.
+        """
         last = ""
-        for entry in sorted(self._entries()):
+        entries = self._listed()
+        there = [entry.path for entry in entries if not entry.kind and entry.size]
+        self._others = tuple(there[:: -(-len(there) // _OTHERS) or 1])
+        for entry in entries:
             if entry.path == last and not entry.kind:
                 yield Entry(entry.path, entry.size, UNREADABLE, "a second file of the same name", entry.version)
             else:
                 yield entry
             last = entry.path
 
-    @abstractmethod
     def read(self, path: str) -> bytes:
         """Read one file.
+
+        Where that fails, it is found out whether the file is at fault or the storage: whether other files can be read.
+        If they can, an object store is asked again, since it may have had a bad moment.
 
         Raises
         ------
         OSError
             If it cannot be read, or lies outside the root.
+        StorageLostError
+            If the others cannot be read either.
         """
+        if self._is_outside(path):
+            raise PermissionError(f"{path} leads outside the root")
+        try:
+            content = self._content(path)
+        except Exception as error:  # an object store raises anything
+            content = self._read_again(path, error)
+        if content:
+            self._read_last = path
+        return content
+
+    @abstractmethod
+    def _content(self, path: str) -> bytes:
+        """Read one file, which does not lie outside; raises anything."""
+
+    @abstractmethod
+    def _touch(self, path: str) -> None:
+        """Read the beginning of a file; raises anything."""
+
+    @abstractmethod
+    def _is_outside(self, path: str) -> bool:
+        """Whether a file lies outside the root."""
 
     @abstractmethod
     def _entries(self) -> Iterator[Entry]:
-        """Every file, in any order."""
+        """Every file, in any order; raises anything."""
+
+    def _listed(self) -> Sequence[Entry]:
+        try:
+            return sorted(self._entries())
+        except Exception as error:
+            raise StorageLostError(f"the files of {self.place} cannot be listed: {_said(error)}") from error
+
+    def _read_again(self, path: str, error: Exception) -> bytes:
+        self._blame(path, error)
+        for pause in () if isinstance(error, _OF_A_FILE) else self._pauses:
+            time.sleep(pause)
+            try:
+                return self._content(path)
+            except Exception as failed:
+                error = failed
+        raise error if isinstance(error, OSError) else OSError(_said(error)) from error
+
+    def _blame(self, path: str, error: Exception) -> None:
+        """Raise StorageLostError unless the file is at fault; of threads that fail at the same time one finds out."""
+        with _looking:
+            if not self._lost and self._at_fault(path, error):
+                return
+            self._lost = self._lost or (
+                f"{self.place} cannot be read any more, neither {path} nor the photographs beside it: {_said(error)}. "
+                "What is finished stays: start the same command again when it can be read"
+            )
+        raise StorageLostError(self._lost) from error
+
+    def _at_fault(self, path: str, error: Exception) -> bool:
+        """Whether it says nothing of other files that this one cannot be read."""
+        # A store that does not answer lets each of them wait; the one that was read last is the surest
+        known = (self._read_last, *self._others[len(self._others) // 2 :][:1]) if self._read_last else self._others
+        others = [other for other in known if other != path]
+        return any(map(self._answers, others)) if others else self._alone(error)
+
+    def _alone(self, error: Exception) -> bool:
+        """Whether a file is at fault, where there is no other one."""
+        return True
+
+    def _answers(self, path: str) -> bool:
+        try:
+            in_time(lambda: self._touch(path))
+        except Exception:
+            return False
+        return True
 
     def any_file(self) -> str | None:
         """Give the path of a small file, the first that is found; None where there is none that may be read."""
@@ -98,13 +194,17 @@ class LocalRoot(RawRoot):
     def __init__(self, folder: Path) -> None:
         self._folder = Path(os.path.realpath(folder))
         self.name = folder.name or self._folder.name
+        self.place = str(folder)
 
-    def read(self, path: str) -> bytes:
-        """See `RawRoot.read`."""
-        full = self._folder / path
-        if not self._inside(os.path.realpath(full)):
-            raise PermissionError(f"{path} leads outside the root")
-        return full.read_bytes()
+    def _is_outside(self, path: str) -> bool:
+        return not self._inside(os.path.realpath(self._folder / path))
+
+    def _content(self, path: str) -> bytes:
+        return (self._folder / path).read_bytes()
+
+    def _touch(self, path: str) -> None:
+        with (self._folder / path).open("rb") as file:
+            file.read(1)
 
     def _entries(self) -> Iterator[Entry]:
         folders = [str(self._folder)]
@@ -151,16 +251,25 @@ class LocalRoot(RawRoot):
 class RemoteRoot(RawRoot):
     """A folder of any other file system that fsspec opens."""
 
+    _pauses = (0.0, 1.0, 3.0)
+
     def __init__(self, filesystem: fsspec.AbstractFileSystem, folder: str) -> None:
         self._filesystem = filesystem
         self._folder = folder.rstrip("/")
         self.name = PurePosixPath(self._folder).name
+        self.place = str(filesystem.unstrip_protocol(self._folder))
 
-    def read(self, path: str) -> bytes:
-        """See `RawRoot.read`."""
-        if _escapes(path):
-            raise PermissionError(f"{path} leads outside the root")
+    def _is_outside(self, path: str) -> bool:
+        return _escapes(path)
+
+    def _content(self, path: str) -> bytes:
         return bytes(self._filesystem.cat_file(f"{self._folder}/{path}"))
+
+    def _touch(self, path: str) -> None:
+        self._filesystem.cat_file(f"{self._folder}/{path}", start=0, end=1)
+
+    def _alone(self, error: Exception) -> bool:
+        return isinstance(error, _OF_A_FILE)
 
     def _entries(self) -> Iterator[Entry]:
         for full, about in self._filesystem.find(self._folder, detail=True).items():
@@ -186,6 +295,7 @@ class ZipRoot(RawRoot):
         self._folder = folder.strip("/")
         self._options = options
         self.name = PurePosixPath(self._folder).name or PurePosixPath(url).stem
+        self.place = without_password(url)
         self._lock = threading.Lock()
         self._open: zipfile.ZipFile | None = None
 
@@ -195,10 +305,18 @@ class ZipRoot(RawRoot):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
-    def read(self, path: str) -> bytes:
-        """See `RawRoot.read`."""
-        if _escapes(path):
-            raise PermissionError(f"{path} leads outside the root")
+    def _is_outside(self, path: str) -> bool:
+        return _escapes(path)
+
+    def _touch(self, path: str) -> None:
+        # Not a file in it, which may be in memory still
+        filesystem, archive = fsspec.core.url_to_fs(self._url, **self._options)
+        filesystem.cat_file(archive, start=0, end=1)
+
+    def _at_fault(self, path: str, error: Exception) -> bool:
+        return self._answers(path)
+
+    def _content(self, path: str) -> bytes:
         try:
             return self._archive().read(f"{self._folder}/{path}".lstrip("/"))
         except (KeyError, RuntimeError, zipfile.BadZipFile, EOFError, ValueError) as error:
@@ -259,8 +377,8 @@ class RootTicket:
             return
         try:
             content = self._root.read(self._path)
-        except OSError as error:
-            raise OSError(f"{self._path} cannot be read there: {error.strerror or error}") from None
+        except (OSError, StorageLostError) as error:
+            raise OSError(f"{self._path} cannot be read there: {getattr(error, 'strerror', None) or error}") from None
         if hashlib.blake2b(content).digest() != self._hash:
             raise OSError(f"{self._path} is another file there")
 
@@ -300,22 +418,23 @@ class RawRootDataset(AbstractDataset[None, RawRoot]):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._filepath = stringify_path(filepath)
+        self._shown = without_password(self._filepath)
         self._options = {**(fs_args or {}), **(credentials or {})}
         self.metadata = metadata
 
     def load(self) -> RawRoot:
         """Open the root; the files are not listed or read yet."""
         root = self._opened()
-        logger.info("photographs are read from %s", self._filepath)
+        logger.info("photographs are read from %s", self._shown)
         return root
 
     def ticket(self) -> RootTicket:
         """Give what tries on any machine whether it reads the same photographs; raises DatasetError."""
-        return RootTicket(self._opened(), f"raw_root {self._filepath}")
+        return RootTicket(self._opened(), f"raw_root {self._shown}")
 
     def save(self, data: None) -> NoReturn:
         """Refuse: raw data are never written."""
-        raise DatasetError(f"raw data are only read, nothing is written to {self._filepath}")
+        raise DatasetError(f"raw data are only read, nothing is written to {self._shown}")
 
     def _opened(self) -> RawRoot:
         inner, url = "", self._filepath
@@ -336,20 +455,20 @@ class RawRootDataset(AbstractDataset[None, RawRoot]):
         except DatasetError:
             raise
         except Exception as error:  # clients of object stores raise anything
-            raise DatasetError(f"raw_root {self._filepath} cannot be opened: {error}") from error
+            raise DatasetError(f"raw_root {self._shown} cannot be opened: {_said(error)}") from error
         if isinstance(filesystem, fsspec.implementations.local.LocalFileSystem):
             return LocalRoot(Path(path))
         return RemoteRoot(filesystem, path)
 
     def _missing(self, is_file: bool = False) -> DatasetError:
         if is_file:
-            return DatasetError(f"raw_root {self._filepath} is a file: give a folder or a .zip archive")
+            return DatasetError(f"raw_root {self._shown} is a file: give a folder or a .zip archive")
         if PurePosixPath(self._filepath).as_posix().endswith(SAMPLE):
             return DatasetError(
-                f"there is no sample in {self._filepath}: render it first: kedro run --pipeline sample "
+                f"there is no sample in {self._shown}: render it first: kedro run --pipeline sample "
                 "(or name your own photographs: --params raw_root=/some/folder)"
             )
-        return DatasetError(f"raw_root {self._filepath} does not exist: give a folder, a .zip archive or a URL")
+        return DatasetError(f"raw_root {self._shown} does not exist: give a folder, a .zip archive or a URL")
 
     def _exists(self) -> bool:
         try:
@@ -359,10 +478,14 @@ class RawRootDataset(AbstractDataset[None, RawRoot]):
         return True
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath}
+        return {"filepath": self._shown}
 
 
 def _escapes(path: str) -> bool:
     """Whether a name could lead out of its root on any system."""
     parts = path.replace("\\", "/").split("/")
     return ".." in parts or not parts[0] or parts[0].endswith(":")
+
+
+def _said(error: Exception) -> str:
+    return without_password(" ".join(str(error).split()) or type(error).__name__)

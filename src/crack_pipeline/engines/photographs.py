@@ -13,7 +13,7 @@ import pyarrow as pa
 from crack_pipeline.engines.blocks import Block, Blocks, Item, Store, in_order, tables
 from crack_pipeline.engines.compute import Plan
 from crack_pipeline.engines.engine import engine_of
-from crack_pipeline.imaging.decoding import Undecodable
+from crack_pipeline.imaging.decoding import StorageLostError, Undecodable
 from crack_pipeline.imaging.records import Record
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,8 @@ def each(work: Work[R], items: Sequence[Item], plan: Plan, *, done: str, size: i
     ------
     Exception
         What :meth:`Work.prepare` raises.
+    StorageLostError
+        If no photograph can be read any more; what is finished stays.
     RuntimeError
         If a photograph comes twice or is left out, which an engine must not do.
     """
@@ -286,6 +288,8 @@ def _attempt(look: Callable[[Item], R], item: Item) -> Outcome[R]:
         return Outcome(path, look(item))
     except Undecodable as why:
         kind, reason = why.kind, why.reason
+    except StorageLostError:
+        raise
     except MemoryError:
         kind, reason = MEMORY, "it does not fit in memory: lower reading.max_pixels, or tiles.size"
     except Exception as error:  # one odd photograph must not cost the others

@@ -79,6 +79,10 @@ class Undecodable(ValueError):  # noqa: N818 - it names what the bytes are
         return self.reason
 
 
+class StorageLostError(Exception):
+    """Photographs cannot be read any more, whichever: that says nothing of one of them, and must end what is done."""
+
+
 def decode(data: bytes, *, mode: Mode = "rgb", max_pixels: int = HARD_MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode a photograph.
 

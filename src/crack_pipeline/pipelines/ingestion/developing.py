@@ -19,7 +19,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crack_pipeline.imaging import near_duplicates, tiling
-from crack_pipeline.imaging.decoding import Mode, Undecodable, decode, header_size, is_turned, prepare
+from crack_pipeline.imaging.decoding import (
+    Mode,
+    StorageLostError,
+    Undecodable,
+    decode,
+    header_size,
+    is_turned,
+    prepare,
+)
 from crack_pipeline.imaging.photograph_stack import BACKGROUND, CRACK, IGNORED, PhotographChunk
 from crack_pipeline.imaging.stack import ImageChunk
 from crack_pipeline.pipelines.ingestion.listing import MASK, NO_MASK, REJECTED, UNMARKED, Source
@@ -109,6 +117,8 @@ def open_photograph(source: Source, path: str, *, mode: Mode, reading: Reading) 
     Undecodable
         If the file cannot be read or decoded, or the photograph is too large or too small; its kind and reason
         are those of the quarantine.
+    StorageLostError
+        If no file can be read any more.
     """
     result = _attempt(lambda: _opened(_read(source, path), mode, reading))
     if isinstance(result, Undecodable):
@@ -273,6 +283,8 @@ def _attempt(work: Callable[[], R]) -> R | Undecodable:
         return Undecodable(why.kind, why.reason)  # without the traceback, which would keep the pixels alive
     except MemoryError:
         return Undecodable("too many pixels", "it does not fit in memory: lower reading.max_pixels")
+    except StorageLostError:
+        raise
     except Exception as error:  # one odd file must not end the run
         return Undecodable("damaged", f"cannot be decoded: {error}")
 
@@ -280,6 +292,8 @@ def _attempt(work: Callable[[], R]) -> R | Undecodable:
 def _read(source: Source, path: str) -> bytes:
     try:
         return source.read(path)
+    except StorageLostError:
+        raise
     except Exception as error:  # an object store raises anything
         raise Undecodable(UNREADABLE, f"cannot be read: {error}") from None
 
@@ -287,6 +301,8 @@ def _read(source: Source, path: str) -> bytes:
 def _read_mask_file(source: Source, path: str) -> bytes:
     try:
         return source.read(path)
+    except StorageLostError:
+        raise
     except Exception as error:
         raise Undecodable(MASK, f"its mask {path} cannot be read: {error}") from None
 

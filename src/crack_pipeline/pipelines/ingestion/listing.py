@@ -38,7 +38,7 @@ class Source(Protocol):
         """Path, size in bytes, and, for a file that must not be read, the kind and the reason; perhaps the version."""
 
     def read(self, path: str) -> bytes:
-        """Content of one file; raises OSError."""
+        """Content of one file; raises OSError, or StorageLostError if no other one can be read either."""
 
 
 def list_files(

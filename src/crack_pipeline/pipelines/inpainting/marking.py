@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.segmentation_counts import level_of
-from crack_pipeline.imaging.decoding import Mode, Undecodable, convert
+from crack_pipeline.imaging.decoding import Mode, StorageLostError, Undecodable, convert
 from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion import nodes as ingestion
@@ -189,6 +189,8 @@ class Marker:
         if mask_path:
             try:
                 data = self.raw.read(mask_path)
+            except StorageLostError:
+                raise
             except Exception as error:  # an object store raises anything
                 raise Undecodable(MASK, f"its mask {mask_path} cannot be read: {error}") from None
             crack = read_mask(data, shape, self.preset.mask_values, self.reading) == CRACK
