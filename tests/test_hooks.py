@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import mlflow
 import pytest
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro_datasets.json import JSONDataset
 
-from crack_pipeline.datasets import BlockFolderDataset, FolderDataset, RawRootDataset
+from crack_pipeline.datasets import BlockFolderDataset, FolderDataset, ImageStackDataset, RawRootDataset
 from crack_pipeline.endings import Ending
 from crack_pipeline.engines import cluster
 from crack_pipeline.engines.compute import Compute, resolve
@@ -239,3 +239,31 @@ def test_a_cluster_is_looked_at_before_anything_is_done(hooks, monkeypatch, tmp_
     hooks.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=catalog)
     assert joined == ([compute] if looked else [])
     assert [ticket.name for ticket in tried] == ([str(tmp_path / "blocks"), f"raw_root {tmp_path}"] if looked else [])
+
+
+def test_two_runs_do_not_write_to_one_folder(hooks, tmp_path, capsys):
+    def catalog():
+        images = ImageStackDataset(filepath=str(tmp_path / "images"))
+        return DataCatalog({"anomaly.images": images, "anomaly.scores": MemoryDataset()})
+
+    def writing(name):
+        return Pipeline([Node(lambda: 0, None, name, name="make")])
+
+    other = ProjectHooks()
+    hooks.before_pipeline_run(writing("anomaly.images"), catalog())
+    with pytest.raises(DatasetError, match=f"another run is writing to {tmp_path}/images"):
+        other.before_pipeline_run(writing("anomaly.images"), catalog())
+    reading = Pipeline([Node(lambda x: x, "anomaly.images", "anomaly.scores", name="score")])
+    other.before_pipeline_run(reading, catalog())
+
+    def end_early():
+        with pytest.raises(SystemExit):
+            hooks.after_node_run(NODE, {"x": Ending("nothing is new")})
+
+    for end in (hooks.on_pipeline_error, lambda: hooks.after_pipeline_run({}, Pipeline([]), DataCatalog()), end_early):
+        hooks.after_catalog_created(catalog())
+        end()
+        other.before_pipeline_run(writing("anomaly.images"), catalog())
+        other.on_pipeline_error()
+        hooks.before_pipeline_run(writing("anomaly.images"), catalog())
+    hooks.on_pipeline_error()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Mapping
@@ -12,14 +13,15 @@ import click
 import mlflow
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from pydantic import BaseModel
 
 from crack_pipeline import parameter_names, surroundings
 from crack_pipeline.datasets.folder import FolderDataset
-from crack_pipeline.datasets.places import local_copy, place_of
+from crack_pipeline.datasets.lease import Lease
+from crack_pipeline.datasets.places import lease_of, local_copy, place_of
 from crack_pipeline.endings import Ending, EndsWell
 from crack_pipeline.models.registered import IN_USE
 from crack_pipeline.models.weights import Weights
@@ -49,17 +51,20 @@ _UNSHOWN = (
 
 
 class ProjectHooks:
-    """Servers asked first; tracking of typed parameters and live training metrics; checkpoints cleared; a summary."""
+    """Servers and other runs looked at first; parameters and live metrics tracked; checkpoints cleared; a summary."""
 
     def __init__(self) -> None:
         self._tracking = Tracking()
         self._storage = ""
+        self._env: str | None = None
+        self._leases: dict[str, Lease] = {}
+        atexit.register(self._release)  # for what ends a run beside Kedro's own errors
 
     # Before kedro-mlflow, which asks the tracking server for minutes
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         """Keep the project's place; see whether the tracking server can be used."""
-        self._project = Path(context.project_path)
+        self._project, self._env = Path(context.project_path), context.env
         self._configuration = Path(context.config_loader.conf_source)
         servers = surroundings.find(context.config_loader)
         self._storage = servers.storage
@@ -67,16 +72,18 @@ class ProjectHooks:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Keep what is run; see whether its parameters are known, and storage and cluster, if any, can be used."""
+        """Keep what is run; see whether its parameters are known, its servers answer, and no other run writes the same."""
         self._pipeline = pipeline
         self._check_names(run_params.get("runtime_params") or {})
         surroundings.check_storage(self._storage)
         _check_cluster(pipeline, catalog)
-        self._tracking = Tracking(catalog)
+        self._take(pipeline, catalog)
+        self._tracking = Tracking(catalog, self._env)
 
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self) -> None:
         """Let nobody ask a tracking server that is gone: what went wrong is to be the last message."""
+        self._release()
         self._tracking.probe()
 
     @hook_impl(tryfirst=True)
@@ -127,7 +134,9 @@ class ProjectHooks:
 
     @hook_impl
     def before_dataset_saved(self, dataset_name: str) -> None:
-        """See whether the tracking server is there for what kedro-mlflow saves to it."""
+        """See that nobody has begun to write meanwhile, and that the tracking server is there for kedro-mlflow."""
+        for lease in self._leases.values():
+            lease.check()
         if type(self._catalog.get(dataset_name)).__name__.startswith("Mlflow"):
             self._tracking.probe()
 
@@ -143,7 +152,10 @@ class ProjectHooks:
     @hook_impl(trylast=True)
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Forget checkpoints that are no longer needed; say what was found and where everything lies."""
+        for lease in self._leases.values():
+            lease.check()
         _clear_checkpoints(pipeline, catalog)
+        self._release()
         places = self._places(pipeline, catalog)
         for name in sorted(pipeline.all_outputs()):
             if name.rpartition(".")[2] == "summary":
@@ -173,6 +185,7 @@ class ProjectHooks:
         """End the run as if it had come to its end; raises EndsWell."""
         if ending.trained:
             _clear_checkpoints(self._pipeline, self._catalog)
+        self._release()
         with self._tracking.guarded():
             if mlflow.active_run():
                 mlflow.set_tag("ended", ending.reason)
@@ -180,15 +193,38 @@ class ProjectHooks:
         click.echo(ending.reason)
         raise EndsWell(ending.reason)
 
+    def _take(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Let no other run write to the folders that this one writes to: each would take what the other has written."""
+        try:
+            for name in sorted(pipeline.all_outputs()):
+                lease = lease_of(catalog.get(name))
+                if lease is not None and lease.place not in self._leases:
+                    lease.take()
+                    self._leases[lease.place] = lease
+        except DatasetError:
+            self._release()
+            raise
+
+    def _release(self) -> None:
+        while self._leases:
+            self._leases.popitem()[1].release()
+
     def _places(self, pipeline: Pipeline, catalog: DataCatalog) -> dict[str, str]:
         places = {}
         for name in sorted(pipeline.all_outputs()):
             dataset = catalog.get(name)
-            shown = dataset is not None and not name.endswith(_UNSHOWN) and dataset.exists()
+            shown = dataset is not None and not name.endswith(_UNSHOWN) and _is_there(dataset)
             place = place_of(dataset) if shown else None
             if place is not None:
                 places[name.rpartition(".")[2]] = place.removeprefix(f"{self._project}{os.sep}")
         return places
+
+
+def _is_there(dataset: Any) -> bool:
+    try:
+        return bool(dataset.exists())
+    except DatasetError:  # its store has gone since it was written: no reason to fail after the last node
+        return False
 
 
 def _registers(node: Node) -> bool:

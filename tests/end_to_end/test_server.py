@@ -15,8 +15,13 @@ import pytest
 import yaml
 
 from crack_pipeline import surroundings as checks
+from crack_pipeline.datasets import RawRootDataset
 from crack_pipeline.datasets.model_registry import ModelRegistry, read
 from crack_pipeline.evaluation.promotion import Decision, Evidence
+from crack_pipeline.imaging.decoding import StorageLostError
+from crack_pipeline.pipelines.ingestion.developing import develop_all
+from crack_pipeline.pipelines.ingestion.parameters import Image, Preset, Reading
+from leasing import HAS_IT, waiting
 from registry import ROW, promote_at_once
 from served_pictures import files, text
 from servers import Way, database, free_port, postgresql, served
@@ -64,7 +69,7 @@ def servers(tmp_path_factory, surroundings):
         )
         before = mlflow.get_tracking_uri()
         mlflow.set_tracking_uri(variables["MLFLOW_TRACKING_URI"])
-        yield SimpleNamespace(variables=variables, port=tracking)
+        yield SimpleNamespace(variables=variables, port=tracking, store=store)
         mlflow.set_tracking_uri(before)
 
 
@@ -217,6 +222,71 @@ def test_a_store_that_cannot_be_used_is_one_message(servers, monkeypatch, storag
     with pytest.raises(checks.UnreachableError, match=rf"{storage} \(CRACK_PIPELINE_STORAGE\).*{complaint}"):
         checks.check_storage(storage)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.fixture
+def photographs(servers):
+    """Open a folder of photographs in the store, at an address."""
+    store = fsspec.filesystem("s3")
+    for number in range(12):
+        store.pipe_file(f"{BUCKET}/photographs/Negative/{number:02d}.png", files()["png"])
+
+    def opened(port):
+        client = {"endpoint_url": f"http://127.0.0.1:{port}"}
+        options = {
+            "client_kwargs": client,
+            "config_kwargs": {"retries": {"max_attempts": 0}},
+            "skip_instance_cache": True,
+        }
+        return RawRootDataset(filepath=f"s3://{BUCKET}/photographs", fs_args=options).load()
+
+    return opened
+
+
+def developed(root):
+    rows = pd.DataFrame(
+        [{"path": entry.path, "label": "normal", "mask_path": None, "source": ""} for entry in root.list()]
+    )
+    image, reading = Image(size=32), Reading(threads=2, chunk=4)
+    return list(develop_all(root, rows, preset=Preset(label_from="sound"), image=image, reading=reading))
+
+
+def test_a_photograph_that_is_gone_is_rejected_and_a_store_that_is_gone_ends_the_run(servers, photographs, monkeypatch):
+    monkeypatch.setattr(fsspec.get_filesystem_class("s3"), "retries", 1)
+    root = photographs(servers.store)
+    whole = developed(root)
+    assert sum(len(chunk.photos) for chunk in whole) == 12
+    store, last = fsspec.filesystem("s3"), f"{BUCKET}/photographs/Negative/11.png"
+    listing = list(root.list())
+    monkeypatch.setattr(root, "_listed", lambda: listing)
+    store.rm_file(last)
+    rejected = pd.concat([chunk.rejected for chunk in developed(root)])
+    assert rejected["path"].tolist() == ["Negative/11.png"] and rejected["kind"].tolist() == ["unreadable"]
+    way = Way(servers.store, until=b"GET /cracks/photographs/Negative/06.png")
+    with pytest.raises(
+        StorageLostError, match=rf"s3://{BUCKET}/photographs cannot be read any more, neither Negative/"
+    ):
+        developed(photographs(way.port))
+    assert way.ended.is_set()
+
+
+def test_of_processes_that_want_to_write_at_once_one_does(servers):
+    with waiting(f"{SHARED}/at_once/images", 3, dead=3.0) as processes:
+        for process in processes:
+            process.tell()
+        said = [process.hear() for process in processes]
+        assert said.count(HAS_IT) == 1, said
+        holder = processes[said.index(HAS_IT)]
+        told = [text for text in said if text != HAS_IT]
+        assert all(f"{SHARED}/at_once/images" in text and f"(process {holder.pid} on " in text for text in told), said
+        holder.kill()
+    with waiting(f"{SHARED}/at_once/images", 2, dead=1.0) as (late, next_one):
+        late.tell()
+        assert late.hear() == HAS_IT  # the one before was killed
+        late.tell()
+        late.hear()
+        next_one.tell()
+        assert next_one.hear() == HAS_IT
 
 
 def test_wrong_credentials_are_one_message(servers):

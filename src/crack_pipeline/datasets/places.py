@@ -19,6 +19,7 @@ from kedro.io.core import get_protocol_and_path
 from kedro.utils import find_kedro_project
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from crack_pipeline.datasets.lease import DiskLease, Lease, StoreLease
 from crack_pipeline.datasets.safe_names import PART
 from crack_pipeline.datasets.swapping import finish_swap, swap
 
@@ -93,8 +94,12 @@ class FileDataset(AbstractVersionedDataset[I, O]):
 
     def _exists(self) -> bool:
         try:
-            return bool(self._fs.isfile(str(self._get_load_path())))
-        except DatasetError:
+            path = str(self._get_load_path())
+            # What this machine has listed before another one wrote says nothing, and isfile() would call a file missing
+            # for any reason why it cannot be asked for.
+            self._fs.invalidate_cache(path)
+            return bool(self._fs.info(path)["type"] == "file")
+        except (DatasetError, FileNotFoundError, NotADirectoryError):
             return False
 
     def _describe(self) -> dict[str, Any]:
@@ -141,6 +146,10 @@ class SharedFolder:
             return str(self.folder)
         current = self._current()
         return f"{self.url}/{current.state}" if current else self.url
+
+    def lease(self) -> Lease:
+        """Give the right to write to it, which is not taken yet."""
+        return StoreLease(self._fs, self._path) if self._remote else DiskLease(self.folder)
 
     def exists(self, here: bool) -> bool:
         """Whether there is something in it: in the store, where it is one of a store, or else on the disk, ``here``."""
@@ -264,6 +273,12 @@ def place_of(dataset: Any) -> str | None:
         path = dataset._get_load_path()
     protocol = getattr(dataset, "_protocol", "file")
     return str(path) if protocol == "file" or "://" in str(path) else f"{protocol}://{path}"
+
+
+def lease_of(dataset: Any) -> Lease | None:
+    """Give the right to write to a dataset that is a `SharedFolder`; None where it is none."""
+    shared = getattr(dataset, "_shared", None)
+    return shared.lease() if isinstance(shared, SharedFolder) else None
 
 
 @contextmanager
