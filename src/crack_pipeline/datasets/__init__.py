@@ -11,7 +11,7 @@ from crack_pipeline.datasets.model_json import ModelJSONDataset
 from crack_pipeline.datasets.model_registry import CarriedOutDataset, ModelRegistryDataset
 from crack_pipeline.datasets.on_demand import OnDemandDataset
 from crack_pipeline.datasets.onnx import OnnxDataset
-from crack_pipeline.datasets.optional import OptionalParquetDataset
+from crack_pipeline.datasets.optional import OptionalParquetDataset, ParquetTableDataset
 from crack_pipeline.datasets.part_folder import PartFolderDataset
 from crack_pipeline.datasets.pretrained import PretrainedEncodersDataset
 from crack_pipeline.datasets.raw_root import RawRootDataset
@@ -40,6 +40,7 @@ __all__ = [
     "OnDemandDataset",
     "OnnxDataset",
     "OptionalParquetDataset",
+    "ParquetTableDataset",
     "PartFolderDataset",
     "PretrainedEncodersDataset",
     "RawRootDataset",
