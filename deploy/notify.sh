@@ -9,8 +9,16 @@ set -eu
 
 TITLE=${1:?"say in a few words what failed"}
 settings=${CRACK_PIPELINE_SETTINGS:-/etc/crack-pipeline}
+case $settings in /*) ;; *) settings=$PWD/$settings ;; esac
+# What NOTIFY uses may stand there, too. It may be what is wrong, and somebody is to be told of that as well.
+set +eu
 # shellcheck source=/dev/null
-if [ -r "$settings/common.env" ]; then . "$settings/common.env"; fi
+if [ -r "$settings/common.env" ] && (. "$settings/common.env") >/dev/null 2>&1 </dev/null; then
+  set -a
+  . "$settings/common.env"
+  set +a
+fi
+set -eu
 export TITLE
 
 {

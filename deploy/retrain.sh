@@ -7,15 +7,28 @@
 # settings.env). Ends as `kedro run` ends, or with 75 while the same model is being retrained already.
 set -eu
 
-model=${1:?"name a model, such as: retrain.sh segmentation"}
+usage="name a model, such as: retrain.sh segmentation"
+case ${1:?"$usage"} in
+  *[!a-z_]*)
+    echo "'$1' is no model; $usage" >&2
+    exit 2
+    ;;
+esac
+model=$1
 shift
-project=$(cd "$(dirname "$0")/.." && pwd -P)
+# A link to this script may lie elsewhere, and CDPATH would let cd print where it goes.
+project=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.." && pwd -P)
 settings=${CRACK_PIPELINE_SETTINGS:-/etc/crack-pipeline}
+case $settings in /*) ;; *) settings=$PWD/$settings ;; esac
 
 set -a
 for file in "$settings/common.env" "$settings/$model.env"; do
+  if [ -e "$file" ] && [ ! -r "$file" ]; then
+    echo "$file cannot be read by $(id -un): without it other photographs would be taken" >&2
+    exit 1
+  fi
   # shellcheck source=/dev/null
-  if [ -r "$file" ]; then . "$file"; fi
+  if [ -e "$file" ]; then . "$file"; fi
 done
 set +a
 
@@ -29,10 +42,19 @@ cd "$project"
 
 mkdir -p data/06_models/locks
 exec 9>"data/06_models/locks/retraining-$model.lock"
-if ! flock --nonblock 9; then
-  echo "$(date '+%F %T') $model is being retrained already; nothing is done this time" >&2
-  exit 75
-fi
+held=0
+flock --nonblock --conflict-exit-code 75 9 || held=$?
+case $held in
+  0) ;;
+  75)
+    echo "$(date '+%F %T') $model is being retrained already; nothing is done this time" >&2
+    exit 75
+    ;;
+  *)
+    echo "$(date '+%F %T') $project/data/06_models/locks cannot be locked (flock, of util-linux)" >&2
+    exit 1
+    ;;
+esac
 
 # The retraining of the detector has the short name.
 if [ "$model" = anomaly ]; then pipeline=retraining; else pipeline=retraining_$model; fi

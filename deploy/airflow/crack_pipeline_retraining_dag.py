@@ -36,7 +36,8 @@ def tell(context: Any) -> None:
     title = f"{task.task_id} failed in Airflow"
     attempt = f"attempt {task.try_number} of {task.max_tries + 1}, {task.run_id}"
     text = f"{context.get('exception')}\n{attempt}\n{task.log_url}\n"
-    subprocess.run([f"{PROJECT}/deploy/notify.sh", title], input=text, text=True, check=False, env=ENVIRONMENT)
+    command = [f"{PROJECT}/deploy/notify.sh", title]
+    subprocess.run(command, input=text, text=True, check=False, env=ENVIRONMENT, timeout=300)
 
 
 with DAG(

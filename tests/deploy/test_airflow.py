@@ -101,6 +101,14 @@ def test_a_task_retrains_and_sees_nothing_of_airflow(read, place, settings, monk
     assert "run --pipeline retraining_segmentation" in (place / "calls").read_text()
 
 
+def test_a_project_may_lie_anywhere(read, tmp_path, settings):
+    odd = """/srv/R&D's "own" <crack> pipeline"""
+    (tmp_path / "dag.py").write_text(written(**settings | {"project": odd, "settings": odd}))
+    [task] = read(tmp_path / "dag.py").tasks
+    assert shlex.split(task["bash_command"])[0] == f"{odd}/deploy/retrain.sh"
+    assert task["env"]["CRACK_PIPELINE_SETTINGS"] == odd
+
+
 def test_somebody_is_told_of_a_failure(read, place, settings):
     dag = place / "dag.py"
     dag.write_text(written(**settings | {"project": place / "project", "settings": place / "settings"}))

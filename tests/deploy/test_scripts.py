@@ -1,5 +1,7 @@
 """What all schedulers call: the run, its settings, its lock, and who is told."""
 
+import os
+import shutil
 import subprocess
 import time
 
@@ -64,6 +66,51 @@ def test_a_model_must_be_named(place, retrain):
     assert not (place / "calls").exists()
 
 
+@pytest.mark.parametrize("model", ["--help", "../segmentation", "a b", "Segmentation"])
+def test_what_is_no_name_of_a_model_is_refused(place, retrain, model):
+    done = retrain(model)
+    assert done.returncode == 2
+    assert f"'{model}' is no model; name a model, such as" in done.stderr
+    assert not (place / "calls").exists()
+    assert not (place / "project/data").exists()
+
+
+def test_it_finds_its_project_from_anywhere(place, surroundings):
+    """By a link, in a folder whose name begins with a dash and has a space, and where CDPATH leads elsewhere."""
+    odd = place / "-x y"
+    shutil.move(place / "project", odd)
+    (place / "bin").mkdir()
+    (place / "bin/retrain").symlink_to(odd / "deploy/retrain.sh")
+    (odd / "conf").mkdir()
+    for command, folder in (["../bin/retrain"], odd), (["sh", "--", "-x y/deploy/retrain.sh"], place):
+        more = {"CDPATH": f"{place}:{odd}", "CRACK_PIPELINE_SETTINGS": "../settings" if folder == odd else "settings"}
+        command = [*command, "segmentation"]
+        done = subprocess.run(command, cwd=folder, env=surroundings | more, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    (place / "settings/common.env").write_text("")
+    assert [call[0] for call in calls(place)] == [str(odd)] * 2
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root reads everything")
+def test_settings_that_cannot_be_read_are_not_passed_over(place, retrain):
+    (place / "settings/segmentation.env").write_text("RETRAINING_PARAMS=raw_root=/a\n")
+    (place / "settings/segmentation.env").chmod(0)
+    done = retrain("segmentation")
+    assert done.returncode == 1
+    assert "segmentation.env cannot be read" in done.stderr
+    assert not (place / "calls").exists()
+
+
+def test_a_lock_that_cannot_be_had_is_not_taken_for_one_that_is_held(place, retrain):
+    flock = place / "project/.venv/bin/flock"
+    flock.write_text("#!/bin/sh\necho 'flock: 9: No locks available' >&2\nexit 71\n")
+    flock.chmod(0o755)
+    done = retrain("segmentation")
+    assert done.returncode == 1
+    assert "cannot be locked" in done.stderr and "already" not in done.stderr
+    assert not (place / "calls").exists()
+
+
 def test_the_same_model_is_never_retrained_twice_at_once(held, place, retrain):
     done = retrain("segmentation")
     assert done.returncode == 75
@@ -91,6 +138,26 @@ def test_somebody_is_told(place, surroundings):
     assert title == "no luck"
     assert first.startswith("no luck (")
     assert rest == ["one", "two"]
+
+
+def test_somebody_is_told_with_what_the_settings_say(place, surroundings):
+    (place / "settings/common.env").write_text(f"""WHERE={place}/told\nNOTIFY='cat > "$WHERE"'\n""")
+    command = [str(place / "project/deploy/notify.sh"), "no luck"]
+    subprocess.run(command, env=surroundings, input="one\n", text=True, check=True)
+    assert (place / "told").read_text().startswith("no luck (")
+
+
+@pytest.mark.parametrize("broken", ["RETRAINING_PARAMS=raw_root=/a b\n", "NOTIFY='cat\n", "X=$NOWHERE\nfalse\n"])
+def test_somebody_is_told_where_the_settings_are_what_is_wrong(place, surroundings, broken):
+    (place / "settings/common.env").write_text(broken)
+    (place / "bin").mkdir()
+    (place / "bin/logger").write_text(f'#!/bin/sh\ncat > "{place}/told"\n')
+    (place / "bin/logger").chmod(0o755)
+    command = [str(place / "project/deploy/notify.sh"), "no luck"]
+    found = surroundings | {"PATH": f"{place}/bin:{surroundings['PATH']}"}
+    done = subprocess.run(command, env=found, input="one\n", text=True, check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (place / "told").read_text().startswith("no luck (")
 
 
 def test_the_settings_that_are_shown_can_be_read(place, retrain):
