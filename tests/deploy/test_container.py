@@ -61,7 +61,10 @@ def test_what_is_copied_is_there_and_not_ignored():
         assert not is_ignored(source), source
 
 
-@pytest.mark.parametrize("path", ["data/06_models/x", "mlflow.db", ".venv/bin/python", ".git/config", "conf/local/a"])
+@pytest.mark.parametrize(
+    "path",
+    ["data/06_models/x", "mlflow.db", ".venv/bin/python", ".git/config", "conf/local/a", "deploy/container/.env"],
+)
 def test_no_data_and_nothing_of_this_machine_is_sent(path):
     assert is_ignored(path)
 
