@@ -97,6 +97,30 @@ def test_who_is_not_heard_of_is_taken_for_dead_and_finds_out(monkeypatch, store,
     other.release()
 
 
+def test_a_machine_that_slept_finds_out_before_it_writes(monkeypatch, store):
+    one, other = StoreLease(store, "/leases/images"), StoreLease(store, "/leases/images")
+    one.take()
+    one._heard -= 200
+    one.check()
+    one._heard -= 200
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "ls", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("unplugged")))
+        with pytest.raises(DatasetError, match="nobody can tell whether another run writes"):
+            one.check()
+    monkeypatch.setattr(lease, "DEAD", 0.0)
+    other.take()
+    with pytest.raises(DatasetError, match="another run has begun to write"):
+        one.check()
+    one.release()
+    other.release()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(DatasetError, match=f"{tmp_path}/data/images cannot be written to"):
+        SharedFolder(str(tmp_path / "data/images")).lease().take()
+
+
 def test_who_looked_long_ago_gets_nothing(monkeypatch, store):
     """Meanwhile others had it one after the other, and their objects are gone."""
     late = StoreLease(store, "/leases/images")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import platform
 import threading
+import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -25,6 +27,7 @@ RENEWED, DEAD = 30.0, 180.0
 """Seconds: how often a run says that it lives, and after which silence it is taken for dead."""
 
 _JOINED = 10.0
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
 
 
 class Holder(BaseModel):
@@ -94,17 +97,18 @@ class DiskLease(Lease):
 
     def take(self) -> None:
         """See `Lease.take`."""
-        self._holder.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._holder.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
+            self._holder.write_text(Holder().model_dump_json(), "utf-8")
         except Timeout:
             raise DatasetError(
                 f"another run is writing to {self.place} ({self._who()}): start this one when that has ended"
             ) from None
-        except NotImplementedError:
+        except (OSError, NotImplementedError) as error:
+            if not isinstance(error, NotImplementedError) and error.errno not in _WITHOUT_LOCKS:
+                raise DatasetError(f"{self.place} cannot be written to: {error}") from error
             logger.warning("%s lies on a file system without locks: let no two runs write there", self.place)
-            return
-        self._holder.write_text(Holder().model_dump_json(), "utf-8")
 
     def check(self) -> None:
         """See `Lease.check`; nobody can."""
@@ -142,7 +146,7 @@ class StoreLease(Lease):
         self.place = str(filesystem.unstrip_protocol(folder))
         parent, _, name = folder.rpartition("/")
         self._fs, self._path = filesystem, f"{parent}/.{name}.lease"
-        self._own, self._number, self._lost = Holder(), 0, ""
+        self._own, self._number, self._lost, self._heard = Holder(), 0, "", 0.0
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -156,12 +160,22 @@ class StoreLease(Lease):
             raise DatasetError(
                 f"nobody can tell whether another run is writing to {self.place}: {reason(error)}"
             ) from error
+        self._heard = time.time()
         self._ended.clear()
         self._thread = threading.Thread(target=self._renew, daemon=True)
         self._thread.start()
 
     def check(self) -> None:
         """See `Lease.check`."""
+        if (
+            self._thread is not None and time.time() - self._heard > DEAD - RENEWED
+        ):  # a machine that slept, or was cut off
+            try:
+                self._write(self._own)
+            except Exception as error:
+                raise DatasetError(
+                    f"nobody can tell whether another run writes to {self.place}: {reason(error)}"
+                ) from error
         if self._lost:
             raise DatasetError(self._lost)
 
@@ -203,6 +217,7 @@ class StoreLease(Lease):
         found = self._holder(last)
         if last == self._number and (found is None or found.run == self._own.run):
             self._fs.pipe_file(self._object(self._number), holder.model_dump_json().encode())
+            self._heard = time.time()
         else:
             self._lost = (
                 f"another run has begun to write to {self.place} ({found}), since this one was not heard of for "
