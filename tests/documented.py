@@ -109,6 +109,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(r"kedro mlflow ui|make mlflow\b", "elsewhere", "a server of MLflow's own that shows what is tracked"),
     Recipe(r"python benchmarks/(promotion_races|ways_to_learn)\.py", "elsewhere", "many minutes in its smallest form"),
     Recipe(r"python benchmarks/(airflow_run|retraining_kills)\.py", "elsewhere", "many minutes, or needs Airflow"),
+    Recipe(r"python benchmarks/storage\.py", "elsewhere", "minutes, most of which it waits for what does not answer"),
     Recipe(r"python benchmarks/ray_\w+\.py", "elsewhere", "minutes on two hosts in network namespaces of their own"),
     Recipe(
         r"deploy/ray/start\.sh\b", "elsewhere", "needs the machines of a cluster: tests/test_ray_deployment.py runs it"
