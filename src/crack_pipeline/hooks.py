@@ -72,7 +72,7 @@ class ProjectHooks:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Keep what is run; see whether its parameters are known, its servers answer, and no other run writes the same."""
+        """Keep what is run; see whether parameters are known, servers answer, and no other run writes the same."""
         self._pipeline = pipeline
         self._check_names(run_params.get("runtime_params") or {})
         surroundings.check_storage(self._storage)

@@ -21,18 +21,6 @@ def test_a_table_that_is_not_there_is_none(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["partition.parquet"]
 
 
-def test_half_a_table_is_an_error_unless_it_counts_as_none(tmp_path, caplog):
-    path = tmp_path / "manifest.parquet"
-    pd.DataFrame({"image_id": ["a"]}).to_parquet(path)
-    for whole in (path.read_bytes()[:-20], b""):
-        path.write_bytes(whole)
-        with pytest.raises(DatasetError):
-            OptionalParquetDataset(filepath=str(path)).load()
-        caplog.clear()
-        assert OptionalParquetDataset(filepath=str(path), damaged="ignored").load() is None
-        assert "manifest.parquet is no whole table" in caplog.text
-
-
 def test_a_store_that_does_not_answer_is_not_one_without_the_table(monkeypatch):
     """Otherwise every role would be given anew."""
     store = fsspec.filesystem("memory")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
-from pyarrow import ArrowException
 
 from crack_pipeline.datasets.places import FileDataset
-
-logger = logging.getLogger(__name__)
 
 
 class ParquetTableDataset(FileDataset[pd.DataFrame, pd.DataFrame]):
@@ -38,47 +34,13 @@ class ParquetTableDataset(FileDataset[pd.DataFrame, pd.DataFrame]):
             data.to_parquet(file, index=False)
 
 
-class OptionalParquetDataset(FileDataset[pd.DataFrame, pd.DataFrame | None]):
-    """A Parquet table: None where there is none yet, written whole or not at all.
+class OptionalParquetDataset(ParquetTableDataset):
+    """A Parquet table as :class:`ParquetTableDataset`: None where there is none yet.
 
     It lets a pipeline carry on what it wrote before: the catalog has two entries for one file, so that a run reads
     what the run before it left and writes it anew.
-
-    Parameters
-    ----------
-    filepath
-        Of the Parquet file: a path, or a URL.
-    damaged
-        ``refused``: a file that is no whole table is an error. ``ignored``: it is taken for none, with a warning, which
-        is for what others write and a run that was killed may have left in pieces.
-    metadata
-        For other tools; ignored here.
     """
 
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        damaged: Literal["refused", "ignored"] = "refused",
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        self._ignored = damaged == "ignored"
-        super().__init__(filepath, None, metadata)
-
-    def load(self) -> pd.DataFrame | None:
+    def load(self) -> pd.DataFrame | None:  # type: ignore[override]
         """Read the table; None if the file does not exist."""
-        if not self._exists():
-            return None
-        with self._reading(self._filepath) as file:
-            try:
-                return pd.read_parquet(file)
-            except (ArrowException, OSError) as error:
-                if not self._ignored:
-                    raise
-                logger.warning("%s is no whole table, and is taken for none: %s", self._url(self._filepath), error)
-                return None
-
-    def save(self, data: pd.DataFrame) -> None:
-        """Write the table beside the old one and put it in its place."""
-        with self._writing(self._filepath) as file:
-            data.to_parquet(file, index=False)
+        return super().load() if self._exists() else None
