@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from crack_pipeline.datasets import (
     RawRootDataset,
     RecordFolderDataset,
     SegmentationFolderDataset,
+    UnfinishedSegmentationDataset,
 )
 from crack_pipeline.datasets.block_folder import BlockFolder
 from crack_pipeline.datasets.raw_root import RawRoot
@@ -64,32 +66,33 @@ def segmenter() -> Weights:
     return Weights(tensors, facts | {"threshold": 0.5, "tiles": {"augmentations": 2, "half_size": False}})
 
 
-def begin(root: Path, output: Path, compute: Compute) -> tuple[RawRoot, BlockFolder, Plan]:
+def begin(root: str, output: Path, compute: Compute, results: Any) -> tuple[RawRoot, BlockFolder, Plan]:
     """Look at the cluster, where there is to be one, as the hooks of the project do."""
-    raw, blocks = RawRootDataset(filepath=str(root)), BlockFolderDataset(filepath=str(output / "blocks"))
+    raw, blocks = RawRootDataset(filepath=root), BlockFolderDataset(filepath=str(output / "blocks"))
     if compute.engine == "ray":
         cluster.join(compute)
-        cluster.check_everywhere([raw.ticket(), blocks.ticket()], compute.patience)
+        cluster.check_everywhere([each.ticket() for each in (raw, blocks, results)], compute.patience)
     return raw.load(), blocks.load(), resolve_plan(compute)
 
 
-def predict(root: Path, output: Path, compute: Compute) -> tuple[pd.DataFrame, pd.DataFrame]:
+def predict(root: Path | str, output: Path, compute: Compute) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Segment the photographs of a root as the pipeline does; gives predictions and what was left out."""
-    raw, blocks, plan = begin(root, output, compute)
-    photographs = pd.DataFrame({"path": sorted(path.name for path in root.iterdir())})
+    unfinished = UnfinishedSegmentationDataset(filepath=str(output / "photographs"))
+    raw, blocks, plan = begin(str(root), output, compute, unfinished)
+    photographs = pd.DataFrame({"path": [entry.path for entry in raw.list()]})
     folder = SegmentationFolderDataset(filepath=str(output / "photographs"))
-    written = Output(overlays=False)
-    for chunk in segment_photographs(raw, photographs, segmenter(), Reading(), TILES, written, plan, blocks):
+    described = (segmenter(), Reading(), TILES, Output(overlays=False))
+    for chunk in segment_photographs(raw, photographs, *described, plan, blocks, unfinished.load()):
         folder.save(chunk)
     found = folder.load()
     return list_predictions(found, Report()), found.rejected
 
 
-def inspect(root: Path, output: Path, compute: Compute) -> tuple[pd.DataFrame, pd.DataFrame]:
+def inspect(root: Path | str, output: Path, compute: Compute) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Inspect the photographs of a root; gives how much of each is cracked, and what was left out."""
-    raw, blocks, plan = begin(root, output, compute)
-    photographs = pd.DataFrame({"path": sorted(path.name for path in root.iterdir())})
     folder = RecordFolderDataset(filepath=str(output / "inspected"))
+    raw, blocks, plan = begin(str(root), output, compute, folder)
+    photographs = pd.DataFrame({"path": [entry.path for entry in raw.list()]})
     settings = (Cracks(threshold=0.5), Repair(enabled=False), inspection.Report(), TILES, Reading())
     isolator = Isolator(Foreground(method="none"), plan)
     for chunk in inspect_photographs(raw, photographs, folder.load(), segmenter(), isolator, *settings, plan, blocks):
@@ -104,6 +107,6 @@ if __name__ == "__main__":
     errors.install()
     what, root, output, compute = sys.argv[1:]
     work = {"predict": predict, "inspect": inspect}[what]
-    predictions, rejected = work(Path(root), Path(output), Compute.model_validate_json(compute))
+    predictions, rejected = work(root, Path(output), Compute.model_validate_json(compute))
     predictions.to_parquet(Path(output) / "predictions.parquet")
     rejected.to_parquet(Path(output) / "rejected.parquet")

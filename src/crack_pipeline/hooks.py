@@ -243,7 +243,7 @@ def _check_cluster(pipeline: Pipeline, catalog: DataCatalog) -> None:
         cluster.join(compute)
         used = (catalog.get(name) for name in sorted(pipeline.datasets()))
         tickets = [dataset.ticket() for dataset in used if dataset is not None and hasattr(dataset, "ticket")]
-        cluster.check_everywhere(tickets, compute.patience)
+        cluster.check_everywhere([ticket for ticket in tickets if ticket is not None], compute.patience)
 
 
 def _clear_checkpoints(pipeline: Pipeline, catalog: DataCatalog) -> None:

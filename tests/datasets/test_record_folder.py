@@ -1,4 +1,5 @@
 import errno
+import pickle
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from kedro.io.core import DatasetError
 
 from crack_pipeline.datasets import record_folder
 from crack_pipeline.datasets.record_folder import RecordFolderDataset
+from crack_pipeline.imaging.decoding import Undecodable
 from crack_pipeline.imaging.records import Record, RecordChunk
 
 
@@ -86,6 +88,41 @@ def test_two_runs_do_not_write_at_once(dataset):
     dataset.save(RecordChunk([], [], [], 1, last=True))
     run(other, record("b"), kept=["a"])
     assert sorted(other.load().paths) == ["a", "b"]
+
+
+def test_workers_write_the_records_of_a_run_that_has_begun(dataset):
+    run(dataset, record("a", mask="old", overlay="old"), record("b", mask="m"))
+    keeper = pickle.loads(pickle.dumps(dataset.load().keeper()))
+    names = dataset.load().keeper().names(["a", "A", "c"])
+    assert names[0] == "a" and len({name.casefold() for name in names}) == 3
+    dataset.save(RecordChunk([], [], [], 0, last=False))
+    new = [Record(path, "2", {"image_id": path, "more": 1}, {"mask": b"new"}) for path in ("a", "A", "c")]
+    written = [keeper.put(one, name) for one, name in zip(new, names, strict=True)]
+    assert all(one.facts == {"image_id": one.path} for one in written)
+    keeper.drop(written.pop())
+    dataset.save(RecordChunk(written, ["b"], [], 1, last=True, root="pier"))
+    found = dataset.load()
+    assert found.paths == ["a", "A", "b"]
+    assert found.facts("A") == {"image_id": "A", "more": 1}
+    assert (found.read("a", "mask"), found.key("c")) == (b"new", None)
+    places = ("a", names[1], "b")
+    assert files(dataset) == sorted(
+        ["run.json", *(f"{at}/{name}" for at in places for name in ("mask", "record.json"))]
+    )
+
+
+def test_workers_say_what_a_name_costs_and_write_nowhere_else(dataset, tmp_path):
+    keeper = dataset.load().keeper()
+    with pytest.raises(FileNotFoundError, match="are gone"):
+        keeper.put(record("a", mask="m"), "a")
+    run(dataset, record("a", mask="m"))
+    with pytest.raises(Undecodable, match="cannot be kept under its name"):
+        keeper.put(record("b", mask="m"), "a/mask")
+    assert RecordFolderDataset(filepath="memory://inspections/photographs").load().keeper() is None
+    ticket = dataset.ticket()
+    ticket.open()
+    assert not list((tmp_path / "records").glob(".ticket*"))
+    assert ticket.close([]) == []
 
 
 def test_a_name_that_is_taken_costs_one_photograph(dataset):

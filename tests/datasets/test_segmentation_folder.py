@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,6 +68,14 @@ def test_files_and_tables_come_back(dataset, folder):
     np.testing.assert_array_equal(probability, segmented("").probability)
     overlay = cv2.imread(str(folder / photographs["overlay"][0]), cv2.IMREAD_COLOR_RGB)
     assert np.abs(overlay.astype(int) - (200, 30, 30)).max() < 12
+
+
+def test_a_table_is_the_same_however_many_lines_are_read_at_once(dataset, monkeypatch):
+    dataset.save(chunk(0, ["a", "b", "c"], pixels=np.int64(3)))
+    dataset.save(chunk(1, ["d"], last=True, share=0.5))
+    whole = dataset.load().photographs
+    monkeypatch.setattr(segmentation_folder, "_LINES", 2)
+    pd.testing.assert_frame_equal(dataset.load().photographs, whole)
 
 
 def test_nothing_to_segment_gives_empty_tables(dataset):

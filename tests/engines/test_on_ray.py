@@ -1,5 +1,6 @@
 """One node of Ray on this machine, with token authentication, for all tests of this file."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 import crack_pipeline
-from crack_pipeline.engines import cluster, engine_of, on_ray
+from crack_pipeline.engines import Lost, cluster, engine_of, on_ray
 from crack_pipeline.engines.compute import Compute
 from ray_node import one_node
 from small_prediction import predict, write_photographs
@@ -46,6 +47,8 @@ def test_the_node_runs_what_we_run_and_predicts_what_we_predict(node, tmp_path):
     expected, left_out = predict(tmp_path / "root", tmp_path / "local", COMPUTE)
     found, rejected = predict(tmp_path / "root", tmp_path / "ray", node)
     assert len(found) == 7
+    for name in ("photographs/photographs.jsonl", "photographs/rejected.jsonl", "photographs/masks/0003.png.png"):
+        assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
     assert set(rejected["kind"]) == {"copy", "damaged"}
     pd.testing.assert_frame_equal(rejected, left_out)
     pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1 / 256)
@@ -55,6 +58,57 @@ def test_what_goes_wrong_is_what_went_wrong_there(node):
     engine = engine_of(cluster.resolve_there(node))
     with pytest.raises(ValueError, match=r"^there is no square of 1$"):
         list(engine.map(Squares(refuses=1), range(5)))
+
+
+class Fatal:
+    """A job, of numbers, that ends its worker at some; the piece is a list of them."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def begin(self):
+        def work(numbers):
+            if self.at in numbers:
+                os._exit(137)  # as the kernel does where memory runs out
+            return sum(numbers)
+
+        return work
+
+
+class TakenApart(Fatal):
+    def alone(self):
+        return self
+
+    def parts(self, piece):
+        return [[number] for number in piece]
+
+    def joined(self, piece, results):
+        return sum(-1 if isinstance(result, Lost) else result for result in results)
+
+
+@pytest.mark.slow
+def test_what_ends_every_worker_costs_no_more_than_itself(node, caplog, capfd):
+    engine = engine_of(cluster.resolve_there(node))
+    pieces = [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
+    found = dict(engine.map(TakenApart(4), pieces))
+    assert found == {0: 3, 1: 3 - 1, 2: 11, 3: 15, 4: 19}
+    assert "ended again and again" in caplog.text
+    with pytest.raises(RuntimeError, match="every worker that did a certain piece of work ended"):
+        list(engine.map(Fatal(4), pieces))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+class UnpicklableError(Exception):
+    def __init__(self, code, message):
+        super().__init__(f"{code}: {message}")
+
+
+def test_an_exception_that_cannot_be_sent_is_sent_by_its_message():
+    from ray import cloudpickle
+
+    done, why = cloudpickle.loads(on_ray._packed(False, UnpicklableError(403, "forbidden")))
+    assert not done
+    assert str(why) == "UnpicklableError: 403: forbidden"
 
 
 def test_a_worker_that_cannot_get_ready_says_why():

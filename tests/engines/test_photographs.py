@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from crack_pipeline.datasets import BlockFolderDataset
-from crack_pipeline.engines import photographs
+from crack_pipeline.engines import Divisible, Lost, photographs
+from crack_pipeline.engines.blocks import Blocks
 from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.engines.photographs import each, each_kept, without_copies
 from crack_pipeline.imaging.decoding import Undecodable
@@ -110,6 +111,82 @@ def test_copies_are_rejected_in_whichever_block_they_are(plan, store):
         "19_again.jpg": "same bytes as 00.jpg",
         "20.jpg": "same bytes as 13.jpg",
     }
+
+
+class Keeper:
+    """Keeps files in memory."""
+
+    def __init__(self, fails=None):
+        self.files, self.fails = {}, fails or {}
+
+    def put(self, record, name):
+        if record.path in self.fails:
+            raise self.fails[record.path]
+        self.files |= {(name, kind): content for kind, content in record.files.items()}
+        return record.written(name, record.facts)
+
+    def drop(self, record):
+        for kind in record.files:
+            del self.files[record.place, kind]
+
+
+def kept_by(keeper, work, plan, store):
+    items = [(path, f"{path}.png") for path in sorted(work.files)]
+    options = {"done": "measured", "size": 4, "identify": lambda item: item[:1], "keeper": keeper}
+    return list(without_copies(each_kept(work, items, plan, store, **options), keeper))
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_keeper_gets_the_files_and_the_caller_what_is_left_to_tell(plan, store, stored):
+    files, place = CONTENTS | {"12.jpg": CONTENTS["03.jpg"]}, store if stored else None
+    keeper = Keeper()
+    outcomes = kept_by(keeper, Work(files, broken={"05.jpg": ValueError("odd")}), plan, place)
+    assert {one.path: one.kind for one in outcomes if one.found is None} == {"05.jpg": "error", "12.jpg": "copy"}
+    found = [one.found for one in outcomes if one.found is not None]
+    assert all(one.place == f"{one.path}.png" and one.files == {"copy": b""} and one.facts["bytes"] for one in found)
+    expected = {(f"{path}.png", "copy"): content for path, content in files.items() if path not in ("05.jpg", "12.jpg")}
+    assert keeper.files == expected
+    again, later = Work(files), Keeper()
+    kept_by(later, again, plan, place)
+    assert again.looked_at == (["05.jpg"] if stored else sorted(files))
+    assert later.files.items() >= expected.items()
+
+
+def test_where_nothing_can_be_written_the_run_ends_and_where_one_cannot_it_is_left_out(plan, store):
+    for failure in (OSError(28, "No space left on device"), Undecodable("name", "too long")):
+        keeper = Keeper({"03.jpg": failure})
+        for place in (store, None):
+            if isinstance(failure, OSError):
+                with pytest.raises(photographs.NotKeptError, match=r"of 03\.jpg cannot be written: .*No space left"):
+                    kept_by(keeper, Work(CONTENTS), plan, place)
+            else:
+                failed = [one for one in kept_by(keeper, Work(CONTENTS), plan, place) if one.found is None]
+                assert [(one.path, one.kind) for one in failed] == [("03.jpg", "name")]
+
+
+def test_blocks_that_nobody_changed_are_not_written_again(plan, store, monkeypatch):
+    kept(Work(CONTENTS), plan, store)
+    monkeypatch.setattr(type(store), "write", lambda *_: pytest.fail("it was written again"))
+    assert len(kept(Work(CONTENTS), plan, store)) == 20
+
+
+@pytest.mark.parametrize("way", ["stored", "in memory", "by a keeper"])
+def test_of_a_block_that_was_taken_apart_only_what_ended_its_worker_is_left_out(plan, store, way):
+    place, keeper = (None if way == "in memory" else store), (Keeper() if way == "by a keeper" else None)
+    job = photographs._Keeping(Work(CONTENTS), "measured", place, keeper)
+    assert isinstance(job, Divisible)
+    block = Blocks([(path, f"{path}.png") for path in sorted(CONTENTS)], 20, {})[0]
+    work = job.alone().begin()
+    results = [Lost() if part.items[0][0] == "03.jpg" else work(part) for part in job.parts(block)]
+    table = job.joined(block, results)
+    if way == "stored":
+        assert table is None
+        table = store.read(block.name)
+    assert (store.names() == {block.name}) == (way == "stored")
+    outcomes = photographs._outcomes(table)
+    assert [one.path for one in outcomes] == [item[0] for item in block.items]
+    assert [(one.path, one.kind) for one in outcomes if one.found is None] == [("03.jpg", "lost")]
+    assert "compute.cores" in next(one.reason for one in outcomes if one.found is None)
 
 
 def test_a_table_of_other_photographs_is_refused(plan, store, monkeypatch):

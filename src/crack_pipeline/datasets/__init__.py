@@ -25,6 +25,7 @@ from crack_pipeline.datasets.segmentation_folder import SegmentationFolderDatase
 from crack_pipeline.datasets.study import StudiesDataset
 from crack_pipeline.datasets.text_parts import TextPartsDataset
 from crack_pipeline.datasets.trial_runs import TrialRunsDataset
+from crack_pipeline.datasets.unfinished_segmentation import UnfinishedSegmentationDataset
 
 __all__ = [
     "AnnouncedCSVDataset",
@@ -54,4 +55,5 @@ __all__ = [
     "StudiesDataset",
     "TextPartsDataset",
     "TrialRunsDataset",
+    "UnfinishedSegmentationDataset",
 ]

@@ -140,6 +140,11 @@ class SharedFolder:
             self.folder = Path(path)
 
     @property
+    def is_remote(self) -> bool:
+        """Whether it is one of an object store, and its ``folder`` is this machine's alone."""
+        return self._remote
+
+    @property
     def place(self) -> str:
         """Say where its files lie."""
         if not self._remote:

@@ -10,7 +10,7 @@ import threading
 import time
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
@@ -271,8 +271,19 @@ class RemoteRoot(RawRoot):
     def _alone(self, error: Exception) -> bool:
         return isinstance(error, _OF_A_FILE)
 
+    def any_file(self) -> str | None:
+        """See `RawRoot.any_file`: folder by folder, since to list a large bucket takes long."""
+        for _, _, files in self._filesystem.walk(self._folder, detail=True):
+            for entry in self._described({about["name"]: about for about in files.values()}):
+                if not entry.kind and entry.size < _SMALL:
+                    return entry.path
+        return None
+
     def _entries(self) -> Iterator[Entry]:
-        for full, about in self._filesystem.find(self._folder, detail=True).items():
+        return self._described(self._filesystem.find(self._folder, detail=True))
+
+    def _described(self, found: Mapping[str, Mapping[str, Any]]) -> Iterator[Entry]:
+        for full, about in found.items():
             path = full[len(self._folder) :].lstrip("/") if full.startswith(self._folder) else full
             if not path or full.endswith("/"):  # the marker of an empty folder in an object store
                 continue
@@ -318,7 +329,11 @@ class ZipRoot(RawRoot):
 
     def _content(self, path: str) -> bytes:
         try:
-            return self._archive().read(f"{self._folder}/{path}".lstrip("/"))
+            archive = self._archive()
+        except zipfile.BadZipFile as error:
+            raise OSError(f"the archive is damaged: {error}") from error
+        try:
+            return archive.read(f"{self._folder}/{path}".lstrip("/"))
         except (KeyError, RuntimeError, zipfile.BadZipFile, EOFError, ValueError) as error:
             raise OSError(f"the archive does not give it: {error}") from error
         except Exception as error:  # zlib, bz2 and lzma have an error of their own each

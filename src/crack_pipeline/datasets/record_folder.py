@@ -6,23 +6,28 @@ import errno
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import BaseFileLock, FileLock, Timeout
+from fsspec.implementations.local import LocalFileSystem
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
+from crack_pipeline.datasets.block_folder import FolderTicket
 from crack_pipeline.datasets.places import LOCK, SharedFolder
 from crack_pipeline.datasets.safe_names import PART, SafeNames
+from crack_pipeline.imaging.decoding import Undecodable
 from crack_pipeline.imaging.records import Record, RecordChunk
 
 logger = logging.getLogger(__name__)
 
 RUN, RECORD = "run.json", "record.json"
 
+_UNKEPT = "what was found cannot be kept under its name"
 _OF_ITS_NAME = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL)
 """Errors that say nothing of other photographs."""
 
@@ -38,8 +43,10 @@ class Records:
         A row per photograph of that run of which nothing was found: ``path``, ``kind``, ``reason``.
     """
 
-    def __init__(self, folder: Path, entries: Mapping[str, Mapping[str, Any]], run: Mapping[str, Any]) -> None:
-        self._folder, self._entries = folder, entries
+    def __init__(
+        self, folder: Path, entries: Mapping[str, Mapping[str, Any]], run: Mapping[str, Any], *, shared: bool = False
+    ) -> None:
+        self._folder, self._entries, self._shared = folder, entries, shared
         self.paths: list[str] = list(run.get("paths", ()))
         self.failed = pd.DataFrame(run.get("failed", []), columns=["path", "kind", "reason"]).astype("str")
 
@@ -66,10 +73,61 @@ class Records:
         except OSError as error:
             raise DatasetError(f"{name} of {path} cannot be read: {error}; run the pipeline again") from error
 
+    def keeper(self) -> RecordKeeper | None:
+        """Give what writes records from the workers of a cluster; None where the folder is this machine's alone."""
+        return RecordKeeper(self._folder, self._entries) if self._shared else None
+
     def _place(self, path: str) -> Path:
         if path not in self._entries:
             raise DatasetError(f"there is no record of {path} in {self._folder}: run the pipeline again")
         return self._folder / str(self._entries[path]["place"])
+
+
+class RecordKeeper:
+    """Writes records into the folder of a run, from whatever machine; see `engines.photographs.Keeper`.
+
+    Parameters
+    ----------
+    folder
+        The folder, in which the run has begun.
+    entries
+        What is there of earlier runs, by path.
+    """
+
+    def __init__(self, folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+        self._folder, self._entries = folder, entries
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_entries": {}}
+
+    def names(self, paths: Sequence[str]) -> list[str]:
+        """Give each photograph the place of its record, or else a new one; raises ValueError if a path comes twice."""
+        names = _names(self._entries)
+        return [str(self._entries[path]["place"]) if path in self._entries else names.of(path) for path in paths]
+
+    def put(self, record: Record, name: str) -> Record:
+        """Write a record; what is left to be told of it is what the photograph is.
+
+        Raises
+        ------
+        Undecodable
+            If it cannot be kept under its name.
+        OSError
+            If nothing can be kept.
+        """
+        if not (self._folder / RUN).is_file():
+            raise FileNotFoundError(f"the records in {self._folder} are gone")
+        try:
+            _write_record(self._folder / name, record, f".{uuid.uuid4().hex[:8]}")
+        except OSError as error:
+            if error.errno not in _OF_ITS_NAME:
+                raise
+            raise Undecodable("name", f"{_UNKEPT}: {error}") from error
+        return record.written(name, {"image_id": record.facts.get("image_id")})
+
+    def drop(self, record: Record) -> None:
+        """Remove a record that was written."""
+        _remove_record(self._folder, str(record.place), record.files)
 
 
 class RecordFolderDataset(AbstractDataset[RecordChunk, Records]):
@@ -107,7 +165,14 @@ class RecordFolderDataset(AbstractDataset[RecordChunk, Records]):
         """Find the records, none where there is no folder; raises DatasetError if it holds other files."""
         self._shared.bring()
         self._refuse_other_files()
-        return Records(self._folder, _entries(self._folder), _read_run(self._folder))
+        shared = not self._shared.is_remote
+        return Records(self._folder, _entries(self._folder), _read_run(self._folder), shared=shared)
+
+    def ticket(self) -> FolderTicket | None:
+        """Give what tries on any machine whether it reaches the folder, where workers write there."""
+        if self._shared.is_remote:
+            return None
+        return FolderTicket(LocalFileSystem(), str(self._folder.parent.absolute()), str(self._folder))
 
     def save(self, data: RecordChunk) -> None:
         """Add a chunk; the last one completes the run.
@@ -188,7 +253,7 @@ class _Writer:
     def __init__(self, folder: Path) -> None:
         self.chunks = self.written = 0
         self._folder, self._entries = folder, _entries(folder)
-        self._names = SafeNames([RUN, LOCK, *(str(entry["place"]) for entry in self._entries.values())])
+        self._names = _names(self._entries)
         self._paths: list[str] = []
         self._failed: list[tuple[str, str, str]] = []
 
@@ -199,8 +264,8 @@ class _Writer:
             except OSError as error:
                 if error.errno not in _OF_ITS_NAME:
                     raise
-                logger.warning("%s is left out: what was found cannot be kept under its name: %s", record.path, error)
-                self._failed.append((record.path, "name", f"what was found cannot be kept under its name: {error}"))
+                logger.warning("%s is left out: %s: %s", record.path, _UNKEPT, error)
+                self._failed.append((record.path, "name", f"{_UNKEPT}: {error}"))
             else:
                 self._paths.append(record.path)
                 self.written += 1
@@ -223,37 +288,61 @@ class _Writer:
 
     def _write(self, record: Record) -> None:
         earlier = self._entries.get(record.path)
-        place = str(earlier["place"]) if earlier else self._names.of(record.path)
-        folder = self._folder / place
-        folder.mkdir(parents=True, exist_ok=True)
-        parts = [folder / f"{name}{PART}" for name in record.files]
-        try:
-            for part, content in zip(parts, record.files.values(), strict=True):
-                part.write_bytes(content)
-        except BaseException:
-            for part in parts:
-                part.unlink(missing_ok=True)
-            raise
-        # From here on until the end there is no record.
-        (folder / RECORD).unlink(missing_ok=True)
-        for part in parts:
-            part.replace(part.with_name(part.name.removesuffix(PART)))
-        for name in set(earlier["files"] if earlier else ()) - set(record.files):
-            (folder / name).unlink(missing_ok=True)
+        place = record.place
+        if place is None:
+            place = str(earlier["place"]) if earlier else self._names.of(record.path)
+            _write_record(self._folder / place, record)
         entry = {"path": record.path, "key": record.key, "files": sorted(record.files)}
-        _write(folder / RECORD, json.dumps({**entry, "facts": dict(record.facts)}, ensure_ascii=True).encode())
         self._entries[record.path] = {**entry, "place": place}
 
     def _remove(self, entry: Mapping[str, Any]) -> None:
-        folder = self._folder / str(entry["place"])
-        for name in (RECORD, *entry["files"]):
-            (folder / name).unlink(missing_ok=True)
-        while folder != self._folder:
-            try:
-                folder.rmdir()
-            except OSError:  # something else lies there
-                return
-            folder = folder.parent
+        _remove_record(self._folder, str(entry["place"]), entry["files"])
+
+
+def _names(entries: Mapping[str, Mapping[str, Any]]) -> SafeNames:
+    return SafeNames([RUN, LOCK, *(str(entry["place"]) for entry in entries.values())])
+
+
+def _write_record(folder: Path, record: Record, token: str = "") -> None:
+    """Write a record, which is whole as soon as it can be read; ``token`` tells those apart who write at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {name: folder / f"{name}{token}{PART}" for name in record.files}
+    before = _files_of(folder)
+    try:
+        for name, content in record.files.items():
+            parts[name].write_bytes(content)
+    except BaseException:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        raise
+    # From here on until the end there is no record.
+    (folder / RECORD).unlink(missing_ok=True)
+    for name, part in parts.items():
+        part.replace(folder / name)
+    for name in before - set(record.files):
+        (folder / name).unlink(missing_ok=True)
+    entry = {"path": record.path, "key": record.key, "files": sorted(record.files), "facts": dict(record.facts)}
+    _write(folder / RECORD, json.dumps(entry, ensure_ascii=True).encode(), token)
+
+
+def _remove_record(root: Path, place: str, files: Iterable[str]) -> None:
+    folder = root / place
+    for name in (RECORD, *files):
+        (folder / name).unlink(missing_ok=True)
+    while folder != root:
+        try:
+            folder.rmdir()
+        except OSError:  # something else lies there
+            return
+        folder = folder.parent
+
+
+def _files_of(folder: Path) -> set[str]:
+    """Name the files of the record that is in a folder, if there is one."""
+    try:
+        return set(json.loads((folder / RECORD).read_text("utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
@@ -282,9 +371,9 @@ def _read_run(folder: Path) -> dict[str, Any]:
     return run
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, token: str = "") -> None:
     """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}{PART}")
+    part = path.with_name(f"{path.name}{token}{PART}")
     try:
         part.write_bytes(content)
         part.replace(path)

@@ -7,15 +7,17 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
+from filelock import BaseFileLock, FileLock, Timeout
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError
 
-from crack_pipeline.datasets.places import SharedFolder
+from crack_pipeline.datasets.places import LOCK, SharedFolder
 from crack_pipeline.datasets.safe_names import PART, SafeNames
 from crack_pipeline.datasets.swapping import beside, finish_swap, swap
 from crack_pipeline.imaging.camera import check_quality, encode_jpeg, encode_png
@@ -26,12 +28,16 @@ logger = logging.getLogger(__name__)
 
 PHOTOGRAPHS, REJECTED = "photographs.jsonl", "rejected.jsonl"
 MASKS, OVERLAYS, PROBABILITIES = "masks", "overlays", "probabilities"
+PARTS = ".parts"
+"""Where the workers of a cluster write files that are not whole yet; see `unfinished_segmentation`."""
 
-_PLACES = {
+PLACES = {
     "mask": f"{MASKS}/{{name}}.png",
     "overlay": f"{OVERLAYS}/{{name}}.jpg",
     "probability": f"{PROBABILITIES}/{{name}}.png",
 }
+
+_LINES = 50_000
 
 Contents = dict[str, tuple[str, bytes]]
 """Name and bytes of a file, by what it is."""
@@ -77,6 +83,9 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
     the earlier folder is as it was, and every photograph that was finished lies in ``<folder>.unfinished``, whole and
     with its line in the table, until the next run begins anew there.
 
+    One run at a time writes to a folder. Records whose files are written already, under the names of
+    `unfinished_segmentation.SegmentationKeeper`, are put into the table alone.
+
     Parameters
     ----------
     filepath
@@ -112,10 +121,11 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
         self._folder = self._shared.folder
         self._overlay_side, self._jpeg_quality = overlay_side, jpeg_quality
         self._writer: _Writer | None = None
+        self._lock: BaseFileLock | None = None
         self.metadata = metadata
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_writer": None}
+        return {**self.__dict__, "_writer": None, "_lock": None}
 
     def load(self) -> Segmentation:
         """Read the tables.
@@ -130,10 +140,10 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
         if not self._exists():
             place = f"; what a run did before it ended is in {self._unfinished}" if self._unfinished.exists() else ""
             raise DatasetError(f"there is no finished {self._what} in {self._folder}{place}")
-        rows = _read_lines(self._folder / PHOTOGRAPHS)
-        columns = list(dict.fromkeys(["path", *(name for row in rows for name in row), *self._files]))
+        photographs = _read_table(self._folder / PHOTOGRAPHS)
+        columns = list(dict.fromkeys(["path", *photographs.columns, *self._files]))
         rejected = pd.DataFrame(_read_lines(self._folder / REJECTED), columns=["path", "kind", "reason"])
-        return Segmentation(pd.DataFrame(rows, columns=columns), rejected)
+        return Segmentation(photographs.reindex(columns=columns), rejected)
 
     def save(self, data: Chunk) -> None:
         """Write a chunk; the last one puts the new folder in the place of the earlier one.
@@ -154,6 +164,8 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
                 done = self._writer.photographs
                 self._writer.close()
                 self._writer = None
+                shutil.rmtree(self._unfinished / PARTS)
+                self._release()
                 swap(self._unfinished, self._folder)
                 self._shared.share()
                 logger.info("%s of %s photographs is in %s", self._what, f"{done:,}", self._shared.place)
@@ -167,7 +179,7 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
     def _begin(self) -> None:
         finish_swap(self._folder)
         for folder in (self._folder, self._unfinished):
-            foreign = _foreign(folder, {PHOTOGRAPHS, REJECTED, *self._folders})
+            foreign = _foreign(folder, {PHOTOGRAPHS, REJECTED, LOCK, PARTS, *self._folders})
             if foreign is not None:
                 raise DatasetError(
                     f"{folder} holds files that are no {self._what} ({foreign}, …) and is not replaced; "
@@ -176,9 +188,30 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
         if self._writer is not None:
             self._writer.close()
         if self._unfinished.exists():
+            self._acquire()  # of a run that goes on, or of one that is over
             shutil.rmtree(self._unfinished)
-        self._unfinished.mkdir(parents=True)
+            self._release()
+        (self._unfinished / PARTS).mkdir(parents=True)
+        self._acquire()
         self._writer = _Writer(self._unfinished, self._contents, self._files)
+
+    def _acquire(self) -> None:
+        if self._lock is not None:
+            return
+        lock = FileLock(self._unfinished / LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise DatasetError(
+                f"another run is writing to {self._unfinished}: wait for its end, or choose another folder"
+            ) from None
+        self._lock = lock
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            (self._unfinished / LOCK).unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
 
     def _explain(self, error: OSError) -> str:
         done = self._writer.photographs if self._writer is not None else 0
@@ -193,7 +226,7 @@ class SegmentationFolderDataset(AbstractDataset[Chunk, Segmentation]):
     def _contents(self, photograph: Any, name: str) -> Contents:
         """Give the files of one photograph; DatasetError if it is none of this kind."""
         files = photograph.files if isinstance(photograph, Record) else self._encoded(photograph)
-        return {kind: (_PLACES[kind].format(name=name), content) for kind, content in files.items()}
+        return {kind: (PLACES[kind].format(name=name), content) for kind, content in files.items()}
 
     def _encoded(self, found: SegmentedPhotograph) -> dict[str, bytes]:
         _check(found)
@@ -242,6 +275,10 @@ class _Writer:
         taken = {"path", *self._kinds}.intersection(photograph.facts)
         if taken:
             raise DatasetError(f"the facts about {photograph.path} must not have the names {', '.join(sorted(taken))}")
+        if isinstance(photograph, Record) and photograph.place is not None:
+            there = {kind: PLACES[kind].format(name=photograph.place) for kind in photograph.files}
+            self._table.append([_row(photograph, {kind: there.get(kind) for kind in self._kinds})])
+            return
         try:
             name = self._names.of(photograph.path)
         except ValueError as error:
@@ -251,7 +288,7 @@ class _Writer:
         try:
             for file, content in contents.values():
                 self._put(file, content)
-            self._table.append([{"path": photograph.path, **photograph.facts, **files}])
+            self._table.append([_row(photograph, files)])
         except BaseException:
             for file, _ in contents.values():
                 (self._folder / file).unlink(missing_ok=True)
@@ -291,6 +328,10 @@ class _Lines:
         self._file.close()
 
 
+def _row(photograph: Any, files: Mapping[str, str | None]) -> dict[str, Any]:
+    return {"path": photograph.path, **photograph.facts, **files}
+
+
 def _check(photograph: SegmentedPhotograph) -> None:
     maps = {"mask": photograph.mask, "probability": photograph.probability}
     for name, values in maps.items():
@@ -304,6 +345,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{value!r} cannot be written to a table of JSON lines")
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read JSON lines, some at a time: as objects, each takes ten times as much memory as in a table."""
+    parts = []
+    with path.open(encoding="utf-8") as file:
+        while rows := [json.loads(line) for line in islice(file, _LINES)]:
+            parts.append(pd.DataFrame(rows))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -128,7 +128,6 @@ def tables(
     store: Store | None,
     *,
     again: bool,
-    once: bool = False,
 ) -> Iterator[Any]:
     """Do a job with blocks, and give a table of each, in the order of the blocks.
 
@@ -146,9 +145,6 @@ def tables(
     again
         Whether the job is done with blocks, too, that are in the store, because it finds out itself whether something
         has changed that is not part of their names.
-    once
-        Whether a table is removed as soon as it was taken and the next one is asked for: the store then only holds what
-        is done before its turn, or was when a run ended early.
 
     Raises
     ------
@@ -166,9 +162,7 @@ def tables(
     done = in_order(engine, _Written(job, store), _Some(blocks, missing))
     for upto in [*missing, len(blocks)]:
         while following < upto:
-            yield _read(store, blocks.names[following])
-            if once:
-                store.remove(blocks.names[following])
+            yield read_block(store, blocks.names[following])
             following += 1
         if upto < len(blocks):
             next(done)
@@ -205,7 +199,8 @@ class _Written:
         return write
 
 
-def _read(store: Store, name: str) -> Any:
+def read_block(store: Store, name: str) -> Any:
+    """Read a table that must be there; raises RuntimeError."""
     try:
         return store.read(name)
     except OSError as error:

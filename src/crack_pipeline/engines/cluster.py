@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-_MODE = "RAY_AUTH_MODE"
+_MODE, _LOG_LEVEL = "RAY_AUTH_MODE", "RAY_BACKEND_LOG_LEVEL"
 _JOIN = """
 import json, os, sys
 import ray
@@ -102,6 +103,7 @@ def join(compute: Compute | Plan) -> None:
     address = compute.address or os.environ.get("RAY_ADDRESS")
     if address not in (None, "local"):
         _try(str(address), compute.patience)
+    os.environ.setdefault(_LOG_LEVEL, "fatal")  # it calls an error of each actor what cannot be helped
     ray.init(
         address=address,
         log_to_driver=False,
@@ -165,6 +167,8 @@ def resolve_there(compute: Compute) -> Plan:
         ) from None
     except ray.exceptions.RayTaskError as error:
         raise cause_of(error) from None
+    except ray.exceptions.RayError as error:
+        raise ConnectionError(f"no worker of the Ray cluster stays: {str(error).strip().splitlines()[-1]}") from None
     return _with_devices(plan, compute)
 
 
@@ -174,6 +178,18 @@ def room(cores: float, gpus: float) -> int:
         int(min(has.get(name, 0) / wanted for name, wanted in (("CPU", cores), ("GPU", gpus)) if wanted))
         for has in (node["Resources"] for node in _alive())
     )
+
+
+def head_answers(seconds: float) -> bool:
+    """Whether something still listens where the cluster's head was."""
+    import ray
+
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
+    except OSError:
+        return False
+    return True
 
 
 def _with_devices(plan: Plan, compute: Compute) -> Plan:
@@ -203,7 +219,7 @@ def check_everywhere(tickets: Sequence[Ticket], patience: float) -> None:
     for ticket in tickets:
         try:
             ticket.open()
-        except OSError as error:
+        except Exception as error:  # an object store raises anything
             raise RuntimeError(f"{ticket.name} cannot be used: {error}") from error
     problems: dict[str, list[str]] = {}
     here = list(tickets)
@@ -317,6 +333,7 @@ def _try(address: str, patience: float) -> None:
     command = [sys.executable, "-c", _JOIN, address]
     # how long it looks for a node on this machine: half of the time, so that there is some left to say so
     surroundings = os.environ | {"RAY_gcs_server_request_timeout_seconds": str(max(1, int(patience / 2)))}
+    surroundings.pop(_LOG_LEVEL, None)  # what it logs of a token is read here
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=False, env=surroundings)
     except subprocess.TimeoutExpired:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from crack_pipeline.engines.compute import Plan
 
@@ -29,6 +29,27 @@ class Job(Protocol[T_contra, R_co]):
         """
 
 
+class Lost:
+    """In place of a result: one worker after another ended while it did the piece."""
+
+
+@runtime_checkable
+class Divisible(Protocol[T, R]):
+    """A job whose pieces can be taken apart, so that what ends a worker costs no more than itself."""
+
+    def begin(self) -> Callable[[T], R]:
+        """See `Job.begin`."""
+
+    def parts(self, piece: T) -> Sequence[T]:
+        """Take a piece apart as far as it goes."""
+
+    def alone(self) -> Job[T, R]:
+        """Give the job that does parts."""
+
+    def joined(self, piece: T, results: Sequence[R | Lost]) -> R:
+        """Give the result of a piece from those of its parts, in their order."""
+
+
 class Engine(Protocol):
     """Decides who does which piece of work."""
 
@@ -51,6 +72,8 @@ class Engine(Protocol):
         ------
         Exception
             What the job raises, wherever it is done.
+        RuntimeError
+            If one worker after another ends at a piece, and the job is not `Divisible`.
         """
 
 

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from crack_pipeline.engines import cluster
 from crack_pipeline.engines.compute import Plan
-from crack_pipeline.engines.engine import Job
+from crack_pipeline.engines.engine import Divisible, Job, Lost
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+_RETRIES = 2
+"""How often a piece whose worker was lost is done again before it is set aside."""
+_MOST, _SHARE = 20, 0.01
+"""Pieces that may be set aside, and which share of all, before a run is given up."""
+_AT_ONCE = 16
+"""Pieces set aside that are taken apart at a time: their results are in memory together."""
+_SECONDS_BETWEEN_LOOKS = 10.0
+
 
 class RayEngine:
     """Hands pieces to workers of a Ray cluster; see `engine.Engine`.
 
     A worker takes the cores and the share of a GPU that the plan says, and gets a job ready once. One that is lost,
-    with its machine or alone, is replaced where there is room, and its pieces are done again.
+    with its machine or alone, is replaced where there is room, and its pieces are done again. A piece at which that
+    happens again and again, such as one that does not fit in memory, is set aside, and done at last by one worker that
+    has the cluster to itself, in parts where the job is `engine.Divisible`.
 
     Parameters
     ----------
@@ -38,7 +50,25 @@ class RayEngine:
         self._plan = plan
 
     def map(self, job: Job[T, R], pieces: Sequence[T]) -> Iterator[tuple[int, R]]:
-        """See `engine.Engine.map`."""
+        """See `engine.Engine.map`; results come in the order of the pieces, but for those that were set aside."""
+        done = bytearray(len(pieces))
+        heard = _Heard()
+        with self._watched():
+            for number, result in self._run(job, pieces, heard, most=max(_MOST, int(_SHARE * len(pieces)))):
+                done[number] = 1
+                yield number, result
+            aside = [number for number, there in enumerate(done) if not there]
+            for start in range(0, len(aside), _AT_ONCE):
+                yield from self._alone(job, pieces, aside[start : start + _AT_ONCE], heard)
+
+    def workers(self) -> int:
+        """Count the workers for which the cluster has room."""
+        return max(1, cluster.room(self._plan.cores, self._plan.gpus))
+
+    def _run(
+        self, job: Job[T, R], pieces: Sequence[T], heard: _Heard, *, most: int, alone: bool = False
+    ) -> Iterator[tuple[int, R]]:
+        """Do pieces, save up to ``most`` of them, at which workers were lost again and again."""
         if not len(pieces):
             return
         import ray
@@ -47,7 +77,8 @@ class RayEngine:
 
         context = DataContext.get_current()
         context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        context.max_errored_blocks = most
+        context.execution_options.preserve_order = True  # what is out of turn waits there, not in this process
         rows = [{"number": number, "piece": cloudpickle.dumps(piece)} for number, piece in enumerate(pieces)]
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         results = data.map_batches(
@@ -56,51 +87,144 @@ class RayEngine:
             batch_size=1,
             num_cpus=self._plan.cores,
             num_gpus=self._plan.gpus or None,
-            compute=ActorPoolStrategy(min_size=1, max_size=min(len(rows), self.workers())),
+            # All begin at once, since a pool grows by a seventh at a time; more may follow where nodes join.
+            compute=ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=1)
+            if alone
+            else ActorPoolStrategy(min_size=1, initial_size=min(len(rows), self.workers()), max_size=len(rows)),
+            max_restarts=-1,
+            max_task_retries=_RETRIES,
         )
         try:
-            for row in results.iter_rows():
-                done, result = cloudpickle.loads(row["result"])
-                if not done:
-                    raise result
-                yield int(row["number"]), result
+            with heard.instead_of_the_screen():
+                for row in results.iter_rows():
+                    done, result = cloudpickle.loads(row["result"])
+                    if not done:
+                        raise result
+                    yield int(row["number"]), result
         except ray.exceptions.RayError as error:
-            raise RuntimeError(f"the Ray cluster cannot go on: {str(error).strip().splitlines()[-1]}") from error
+            raise RuntimeError(f"the Ray cluster cannot go on: {_last_line(error)}") from None
 
-    def workers(self) -> int:
-        """Count the workers for which the cluster has room."""
-        import ray
+    def _alone(
+        self, job: Job[T, R], pieces: Sequence[T], aside: Sequence[int], heard: _Heard
+    ) -> Iterator[tuple[int, R]]:
+        logger.warning(
+            "workers ended again and again at %d pieces of work, which one does alone now, bit by bit; the last: %s",
+            len(aside),
+            heard.last,
+        )
+        taken_apart = job if isinstance(job, Divisible) else None
+        parts = [taken_apart.parts(pieces[number]) if taken_apart else [pieces[number]] for number in aside]
+        every = [part for some in parts for part in some]
+        found: list[R | Lost] = [Lost()] * len(every)
+        by = taken_apart.alone() if taken_apart else job
+        for at, result in self._run(by, every, heard, most=len(every), alone=True):
+            found[at] = result
+        for number, some in zip(aside, parts, strict=True):
+            mine, found = found[: len(some)], found[len(some) :]
+            if taken_apart:
+                yield number, taken_apart.joined(pieces[number], mine)
+            elif isinstance(mine[0], Lost):
+                raise RuntimeError(
+                    f"every worker that did a certain piece of work ended, at last one that had the cluster to itself: "
+                    f"{heard.last}; is there too little memory for it? See docs/ray.md"
+                )
+            else:
+                yield number, mine[0]
 
-        have = ray.cluster_resources()
-        fit = [have.get("CPU", 0) / self._plan.cores]
-        if self._plan.gpus:
-            fit.append(have.get("GPU", 0) / self._plan.gpus)
-        return max(1, int(min(fit)))
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Say so where Ray does not: it waits without an end for nodes, and ends the process without its head."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            said = ""
+            while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+                before, said = said, self._trouble()
+                if said not in ("", before) and not ended.is_set():
+                    logger.warning("%s; what is done is kept: type the command again to go on later", said)
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    def _trouble(self) -> str:
+        if not cluster.head_answers(_SECONDS_BETWEEN_LOOKS):
+            return "the head of the Ray cluster does not answer any more, and the run will end if that stays so"
+        with suppress(Exception):  # it does not answer since a moment ago
+            if not cluster.room(self._plan.cores, self._plan.gpus):
+                return "no node that is left in the Ray cluster has room for a worker: the run waits for one to join"
+        return ""
+
+
+class _Heard(logging.Handler):
+    """Hears what Ray Data would print a page about, for one line of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.last = "no reason is known"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the reason."""
+        if record.exc_info and record.exc_info[1]:
+            self.last = _last_line(record.exc_info[1])
+
+    @contextmanager
+    def instead_of_the_screen(self) -> Iterator[None]:
+        """Listen as long as the context lasts; Ray's own file of logs still gets everything."""
+        source = logging.getLogger("ray.data")
+        source.setLevel(logging.ERROR)
+        for handler in source.handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setLevel(logging.CRITICAL)
+        source.addHandler(self)
+        try:
+            yield
+        finally:
+            source.removeHandler(self)
 
 
 class _Worker:
-    """An actor: gets a job ready once, and does one piece after another.
+    """An actor: gets a job ready before its first piece, and does one piece after another.
 
-    What goes wrong with a job is a result, too: Ray would do it again, and report it in a page of its own.
+    What goes wrong with a job is a result, too: Ray would do it again, and report it in a page of its own. Nothing is
+    done while the actor is made, since one that ends then is made anew without an end.
     """
 
     def __init__(self, job: Job[Any, Any]) -> None:
-        self._failure: Exception | None = None
-        try:
-            self._work = job.begin()
-        except Exception as error:
-            self._failure = error
+        self._job = job
+        self._work: Callable[[Any], Any] | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         from ray import cloudpickle
 
-        results = [cloudpickle.dumps(self._do(cloudpickle.loads(piece))) for piece in batch["piece"]]
+        results = [_packed(*self._do(cloudpickle.loads(piece))) for piece in batch["piece"]]
         return {"number": batch["number"], "result": results}
 
     def _do(self, piece: Any) -> tuple[bool, Any]:
-        if self._failure is not None:
-            return False, self._failure
         try:
+            if self._work is None:
+                self._work = self._job.begin()
             return True, self._work(piece)
         except Exception as error:
             return False, error
+
+
+def _packed(done: bool, result: Any) -> bytes:
+    """Pickle what came of a piece; an exception that cannot be pickled, such as a client's, by its message."""
+    from ray import cloudpickle
+
+    try:
+        content: bytes = cloudpickle.dumps((done, result))
+        if not done:
+            cloudpickle.loads(content)
+    except Exception as error:
+        said = error if done else result
+        return cloudpickle.dumps((False, RuntimeError(f"{type(said).__name__}: {said}")))
+    return content
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -6,13 +6,14 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
-from crack_pipeline.engines.blocks import Block, Blocks, Item, Store, in_order, tables
+from crack_pipeline.engines.blocks import Block, Blocks, Item, Store, in_order, read_block
 from crack_pipeline.engines.compute import Plan
-from crack_pipeline.engines.engine import engine_of
+from crack_pipeline.engines.engine import Job, Lost, engine_of
 from crack_pipeline.imaging.decoding import StorageLostError, Undecodable
 from crack_pipeline.imaging.records import Record
 
@@ -21,11 +22,15 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-MEMORY, ERROR, COPY = "memory", "error", "copy"
+MEMORY, ERROR, COPY, LOST = "memory", "error", "copy", "lost"
 EARLIER = "found_earlier"
 """Fact of a record that stands for one of an earlier run, which is elsewhere."""
 
 _SECONDS_BETWEEN_LINES = 10.0
+_ENDED = (
+    "every worker that looked at it ended, as when memory runs out: lower reading.max_pixels, or give a worker more of "
+    "its machine with compute.cores"
+)
 _SCHEMA = pa.schema(
     {
         "path": pa.string(),
@@ -34,6 +39,7 @@ _SCHEMA = pa.schema(
         "reason": pa.string(),
         "facts": pa.string(),
         "files": pa.map_(pa.string(), pa.large_binary()),
+        "place": pa.string(),
     }
 )
 
@@ -84,6 +90,36 @@ class Look(Protocol):
         """Give the key that its record would have, from the bytes of the file alone; None if it cannot be read."""
 
 
+class Keeper(Protocol):
+    """Puts what is found of photographs where it is to stay, from whatever worker; it can be pickled."""
+
+    def names(self, paths: Sequence[str]) -> list[str]:
+        """Give the name under which each photograph's files are to be written."""
+
+    def put(self, record: Record, name: str) -> Record:
+        """Write the files of a record, each whole or not at all.
+
+        Returns
+        -------
+        Record
+            What `Record.written` gives.
+
+        Raises
+        ------
+        Undecodable
+            If nothing can be written under the name.
+        OSError
+            If nothing can be written at all.
+        """
+
+    def drop(self, record: Record) -> None:
+        """Remove what was written of a record."""
+
+
+class NotKeptError(OSError):
+    """What was found cannot be written, which is no fault of the photograph."""
+
+
 def each(work: Work[R], items: Sequence[Item], plan: Plan, *, done: str, size: int = 1) -> Iterator[Outcome[R]]:
     """Do some work with every photograph.
 
@@ -132,6 +168,7 @@ def each_kept(
     size: int,
     identify: Callable[[Item], Any] = lambda item: item,
     once: bool = False,
+    keeper: Keeper | None = None,
 ) -> Iterator[Outcome[Record]]:
     """Do some work with every photograph, and keep what is found, block by block.
 
@@ -148,6 +185,9 @@ def each_kept(
         Gives the part of an item that decides what is found, beside the photograph.
     once
         Whether blocks are removed as soon as their photographs were taken, because the caller keeps what is found.
+    keeper
+        Writes the files of the records where they are found, so that they need not pass this process; the last part of
+        an item is then the name that it gave.
 
     Yields
     ------
@@ -158,29 +198,47 @@ def each_kept(
     ------
     Exception
         As :func:`each` does.
+    NotKeptError
+        If the keeper cannot write.
     """
     settings = {"format": 1, "work": type(work).__name__, **work.settings()}
     blocks = Blocks(items, plan.block or size, settings, identify)
     progress = Progress(len(items), done)
-    job = _Keeping(work, done, store)
-    for number, table in enumerate(tables(engine_of(plan), job, blocks, store, again=True, once=once)):
-        outcomes = _outcomes(table)
+    job = _Keeping(work, done, store, keeper)
+    for number, table in enumerate(in_order(engine_of(plan), job, blocks)):
+        name = blocks.names[number]
+        outcomes = _outcomes(read_block(store, name) if table is None and store is not None else table)
         _check(blocks[number], outcomes)
         progress.step(outcomes)
         yield from outcomes
+        if once and store is not None:
+            store.remove(name)
+    if store is not None:
+        store.keep(set(blocks.names))
 
 
-def without_copies(outcomes: Iterable[Outcome[Record]]) -> Iterator[Outcome[Record]]:
-    """Reject photographs with the bytes of an earlier one, by the fact ``image_id`` of their records."""
+def without_copies(outcomes: Iterable[Outcome[Record]], keeper: Keeper | None = None) -> Iterator[Outcome[Record]]:
+    """Reject photographs with the bytes of an earlier one, by the fact ``image_id`` of their records.
+
+    What a keeper has written of them is removed.
+    """
     seen: dict[str, str] = {}
     for outcome in outcomes:
         image_id = None if outcome.found is None else outcome.found.facts["image_id"]
         if image_id in seen:
+            if keeper is not None and outcome.found is not None and outcome.found.place is not None:
+                keeper.drop(outcome.found)
             yield Outcome(outcome.path, None, COPY, f"same bytes as {seen[image_id]}")
             continue
         if image_id is not None:
             seen[image_id] = outcome.path
         yield outcome
+
+
+def some_at_a_time(outcomes: Iterator[Outcome[R]], size: int) -> Iterator[list[Outcome[R]]]:
+    """Give outcomes in lists of a size; the last one may be shorter."""
+    while some := list(islice(outcomes, size)):
+        yield some
 
 
 class Progress:
@@ -242,26 +300,80 @@ class _Looking(Generic[R]):
 
         return look_at
 
+    def parts(self, block: Block) -> list[Block]:
+        return _one_by_one(block)
+
+    def alone(self) -> Job[Block, list[Outcome[R]]]:
+        return self
+
+    def joined(self, block: Block, results: Sequence[list[Outcome[R]] | Lost]) -> list[Outcome[R]]:
+        return [
+            outcome
+            for item, result in zip(block.items, results, strict=True)
+            for outcome in ([_lost(item)] if isinstance(result, Lost) else result)
+        ]
+
 
 class _Keeping:
-    """The job of `each_kept`: from a block to a table of records."""
+    """The job of `each_kept`: from a block to a table of records; None where that is in the store.
 
-    def __init__(self, work: KeptWork, done: str, store: Store | None) -> None:
-        self._work, self._done, self._store = work, done, store
+    With a keeper, what is kept in the store has the files, so that a later run need not look again, and what comes back
+    has not.
+    """
+
+    def __init__(self, work: KeptWork, done: str, store: Store | None, keeper: Keeper | None) -> None:
+        self._work, self._done, self._store, self._keeper = work, done, store, keeper
 
     def begin(self) -> Callable[[Block], Any]:
         look = self._work.prepare()
 
         def look_at(block: Block) -> Any:
+            if self._store is None:
+                return _table(_look_at(lambda item: self._put(look(item), item), block.items, self._done))
             earlier = self._earlier(block.name)
 
             def once(item: Item) -> Record:
                 record = earlier.get(item[0])
                 return record if record is not None and record.key == look.key(item) else look(item)
 
-            return _table(_look_at(once, block.items, self._done))
+            outcomes = _look_at(once, block.items, self._done)
+            known = [outcome.found is not None and outcome.found is earlier.get(outcome.path) for outcome in outcomes]
+            if not known or not all(known):
+                self._store.write(block.name, _table(outcomes))
+            if self._keeper is None:
+                return None
+            return _table([self._kept(outcome, item) for outcome, item in zip(outcomes, block.items, strict=True)])
 
         return look_at
+
+    def parts(self, block: Block) -> list[Block]:
+        return _one_by_one(block)
+
+    def alone(self) -> Job[Block, Any]:
+        return _Keeping(self._work, self._done, None, self._keeper)
+
+    def joined(self, block: Block, results: Sequence[Any]) -> Any:
+        found = [
+            outcome
+            for item, result in zip(block.items, results, strict=True)
+            for outcome in ([_lost(item)] if isinstance(result, Lost) else _outcomes(result))
+        ]
+        if self._store is None or self._keeper is not None:
+            return _table(found)
+        self._store.write(block.name, _table(found))
+        return None
+
+    def _kept(self, outcome: Outcome[Record], item: Item) -> Outcome[Record]:
+        found = outcome.found
+        return outcome if found is None else _attempt(lambda item: self._put(found, item), item)
+
+    def _put(self, record: Record, item: Item) -> Record:
+        if self._keeper is None or EARLIER in record.facts:
+            return record
+        try:
+            return self._keeper.put(record, str(item[-1]))
+        except OSError as error:
+            raise NotKeptError(f"what was found of {record.path} cannot be written: {error}") from error
 
     def _earlier(self, name: str) -> dict[str, Record]:
         if self._store is None:
@@ -288,7 +400,7 @@ def _attempt(look: Callable[[Item], R], item: Item) -> Outcome[R]:
         return Outcome(path, look(item))
     except Undecodable as why:
         kind, reason = why.kind, why.reason
-    except StorageLostError:
+    except (NotKeptError, StorageLostError):
         raise
     except MemoryError:
         kind, reason = MEMORY, "it does not fit in memory: lower reading.max_pixels, or tiles.size"
@@ -298,6 +410,14 @@ def _attempt(look: Callable[[Item], R], item: Item) -> Outcome[R]:
         kind, reason = ERROR, f"{name}{error}"
     logger.debug("%s is left out: %s", path, reason)
     return Outcome(path, None, kind, reason)
+
+
+def _one_by_one(block: Block) -> list[Block]:
+    return [Block(f"{block.name}.{at}", [item]) for at, item in enumerate(block.items)]
+
+
+def _lost(item: Item) -> Outcome[Any]:
+    return Outcome(str(item[0]), None, LOST, _ENDED)
 
 
 def _check(block: Block, outcomes: Sequence[Outcome[Any]]) -> None:
@@ -318,6 +438,7 @@ def _table(outcomes: Sequence[Outcome[Record]]) -> Any:
             "key": found.key,
             "facts": json.dumps(dict(found.facts)),
             "files": list(found.files.items()),
+            "place": found.place,
         }
         for path, found, kind, reason in outcomes
     ]
@@ -328,6 +449,9 @@ def _outcomes(table: Any) -> list[Outcome[Record]]:
     return [
         Outcome(row["path"], None, row["kind"], row["reason"])
         if row["key"] is None
-        else Outcome(row["path"], Record(row["path"], row["key"], json.loads(row["facts"]), dict(row["files"])))
+        else Outcome(
+            row["path"],
+            Record(row["path"], row["key"], json.loads(row["facts"]), dict(row["files"]), row.get("place")),
+        )
         for row in table.to_pylist()
     ]

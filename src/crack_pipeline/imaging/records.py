@@ -20,13 +20,20 @@ class Record:
     facts
         JSON-like.
     files
-        Contents by name.
+        Contents by name; where the files are written already, nothing but the names.
+    place
+        Name of the photograph under which its files are written already; None: they are not.
     """
 
     path: str
     key: str
     facts: Mapping[str, Any]
     files: Mapping[str, bytes] = field(default_factory=dict)
+    place: str | None = None
+
+    def written(self, place: str, facts: Mapping[str, Any]) -> Record:
+        """Give the record as it is once its files are written under a name, and what is still to be told of it."""
+        return Record(self.path, self.key, facts, dict.fromkeys(self.files, b""), place)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from crack_pipeline.engines.blocks import Item, Store
 from crack_pipeline.engines.compute import Plan
-from crack_pipeline.engines.photographs import EARLIER, each_kept, without_copies
+from crack_pipeline.engines.photographs import EARLIER, Keeper, each_kept, without_copies
 from crack_pipeline.evaluation.segmentation_counts import LEVELS, level_of
 from crack_pipeline.imaging.camera import encode_jpeg, encode_png
 from crack_pipeline.imaging.crack_objects import Crack, find_cracks
@@ -57,6 +57,9 @@ class Finished(Protocol):
     def key(self, path: str) -> str | None:
         """Give the key of a photograph's record; None where there is none."""
 
+    def keeper(self) -> Keeper | None:
+        """Give what lets the workers of a cluster write records; None where they do not reach them."""
+
 
 def inspect_photographs(
     raw: Source,
@@ -93,7 +96,8 @@ def inspect_photographs(
     plan
         Compute plan, which says whose work this is.
     blocks
-        Where the workers of a cluster leave what they found until it is written; None: it comes through memory.
+        Where the workers of a cluster leave what they found until it is written, if they cannot write the records
+        themselves; None: it comes through memory.
 
     Yields
     ------
@@ -104,10 +108,27 @@ def inspect_photographs(
         Photographs that cannot be read, or of which something else goes wrong, are in ``failed``, with the reason.
     """
     work = Inspecting(raw, segmenter, isolator, cracks, repair, report, tiles, reading, plan)
-    items = [(path, finished.key(path)) for path in photographs["path"]]
-    store, size = (blocks, _PHOTOGRAPHS_IN_A_BLOCK) if plan.engine == "ray" else (None, 1)
-    outcomes = each_kept(work, items, plan, store, done="inspected", size=size, identify=work.identify, once=True)
-    for number, outcome in enumerate(without_copies(outcomes)):
+    paths = photographs["path"].tolist()
+    items: list[Item] = [(path, finished.key(path)) for path in paths]
+    spread = plan.engine == "ray"
+    keeper = finished.keeper() if spread else None
+    begun = 0
+    if keeper is not None:
+        items = [(*item, name) for item, name in zip(items, keeper.names(paths), strict=True)]
+        yield RecordChunk([], [], [], 0, last=not items, root=raw.name)  # begins the run, before anyone writes there
+        begun = 1
+    outcomes = each_kept(
+        work,
+        items,
+        plan,
+        blocks if spread and keeper is None else None,
+        done="inspected",
+        size=_PHOTOGRAPHS_IN_A_BLOCK if spread else 1,
+        identify=work.identify,
+        once=True,
+        keeper=keeper,
+    )
+    for number, outcome in enumerate(without_copies(outcomes, keeper), start=begun):
         records: list[Record] = []
         kept: list[str] = []
         failed: list[tuple[str, str, str]] = []
@@ -118,7 +139,7 @@ def inspect_photographs(
             kept.append(outcome.path)
         else:
             records.append(outcome.found)
-        yield RecordChunk(records, kept, failed, number, last=number + 1 == len(items), root=raw.name)
+        yield RecordChunk(records, kept, failed, number, last=number + 1 - begun == len(items), root=raw.name)
 
 
 @dataclass(frozen=True)
@@ -188,7 +209,7 @@ class Inspector:
 
     def __call__(self, item: Item) -> Record:
         """Find out all about a photograph, or say that an earlier run has; raises Undecodable."""
-        path, finished = item
+        path, finished = item[:2]
         if finished is not None:
             photo_id = photo_id_of(self._raw, path)
             if photo_id is not None and finished == self._key(item, photo_id):

@@ -183,7 +183,7 @@ def create_predict_pipeline(model: str = "segmentation", **_: Any) -> Pipeline:
         ),
         Node(
             segment_photographs,
-            ["raw", "photographs", "segmenter", READING, TILES, "params:output", "plan", "blocks"],
+            ["raw", "photographs", "segmenter", READING, TILES, "params:output", "plan", "blocks", "unfinished"],
             "segmentation",
             name="segment_photographs",
         ),

@@ -11,7 +11,7 @@ import pandas as pd
 
 from crack_pipeline.engines.blocks import Item, Store
 from crack_pipeline.engines.compute import Plan
-from crack_pipeline.engines.photographs import each_kept, without_copies
+from crack_pipeline.engines.photographs import Keeper, each_kept, some_at_a_time, without_copies
 from crack_pipeline.evaluation.probability_levels import level_counts, level_of, likeliest
 from crack_pipeline.imaging.camera import encode_jpeg, encode_png
 from crack_pipeline.imaging.records import Record
@@ -28,6 +28,8 @@ from crack_pipeline.training.segmenting import Tiles, check_tiles
 _FORMAT = 1
 """Of the records: another number makes all of them anew."""
 _PHOTOGRAPHS_IN_A_BLOCK = 16
+_AT_ONCE = 64
+"""Photographs whose files lie where they belong already, on their way to the table."""
 
 
 def segment_photographs(
@@ -39,6 +41,7 @@ def segment_photographs(
     output: Output,
     plan: Plan,
     blocks: Store | None = None,
+    unfinished: Keeper | None = None,
 ) -> Iterator[SegmentedChunk]:
     """Find the cracks in photographs of any size.
 
@@ -60,20 +63,42 @@ def segment_photographs(
         Compute plan, which says whose work this is.
     blocks
         Keeps what was found, so that a run that is started again goes on; None: nowhere.
+    unfinished
+        Lets the workers of a cluster write the files where they belong; None: they come through memory.
 
     Yields
     ------
     SegmentedChunk
-        One photograph at a time; those of which nothing can be found are in its ``rejected``.
+        One photograph at a time, or some dozen whose files are written already; those of which nothing can be found are
+        in its ``rejected``.
     """
-    items = [(path,) for path in photographs["path"]]
+    paths = photographs["path"].tolist()
+    keeper = unfinished if plan.engine == "ray" else None
+    items: list[Item] = [(path,) for path in paths]
+    number = 0
+    if keeper is not None:
+        items = list(zip(paths, keeper.names(paths), strict=True))
+        yield SegmentedChunk([], [], 0, last=not items)  # begins the folder, before anyone writes there
+        number = 1
     work = Segmenting(raw, segmenter, reading, tiles, output, plan)
-    outcomes = without_copies(each_kept(work, items, plan, blocks, done="segmented", size=_PHOTOGRAPHS_IN_A_BLOCK))
-    for number, outcome in enumerate(outcomes):
-        found = [] if outcome.found is None else [outcome.found]
-        rejected = [] if outcome.found is not None else [(outcome.path, outcome.kind, outcome.reason)]
-        yield SegmentedChunk(found, rejected, number, last=number + 1 == len(items))
-    if not items:
+    kept = each_kept(
+        work,
+        items,
+        plan,
+        blocks,
+        done="segmented",
+        size=_PHOTOGRAPHS_IN_A_BLOCK,
+        identify=lambda item: item[:1],
+        keeper=keeper,
+    )
+    left = len(items)
+    for some in some_at_a_time(without_copies(kept, keeper), 1 if keeper is None else _AT_ONCE):
+        left -= len(some)
+        found = [outcome.found for outcome in some if outcome.found is not None]
+        rejected = [(outcome.path, outcome.kind, outcome.reason) for outcome in some if outcome.found is None]
+        yield SegmentedChunk(found, rejected, number, last=not left)
+        number += 1
+    if number == 0:
         yield SegmentedChunk([], [], 0, last=True)
 
 
