@@ -117,5 +117,8 @@ def test_ray_knows_the_options(manifest):
     cluster = manifest["RayCluster"]["spec"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         assert set(group["rayStartParams"]) <= known
+        memory = {volume["name"]: volume for volume in group["template"]["spec"]["volumes"]}["shared-memory"]
+        assert memory["emptyDir"]["sizeLimit"] == "2Gi"
+        assert int(group["rayStartParams"]["object-store-memory"]) < 2 * 2**30
         probed = group["template"]["spec"]["containers"][0]
         assert str(probed["readinessProbe"]["tcpSocket"]["port"]) == group["rayStartParams"]["node-manager-port"]
