@@ -91,8 +91,7 @@ class RayEngine:
             compute=ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=1)
             if alone
             else ActorPoolStrategy(min_size=1, initial_size=min(len(rows), self.workers()), max_size=len(rows)),
-            max_restarts=-1,
-            max_task_retries=_RETRIES,
+            ray_remote_args_fn=lambda: {"max_task_retries": _RETRIES},  # Ray Data's own number is: without an end
         )
         try:
             with heard.instead_of_the_screen():
