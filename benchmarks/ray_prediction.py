@@ -1,13 +1,21 @@
-"""Predictions on one and on two nodes of Ray, and what a block costs beside the work itself.
+"""Predictions on one and on two nodes of Ray, what a block costs beside the work itself, and the memory of workers.
 
-    python benchmarks/ray_prediction.py [--number 96] [--side 1024] [--block 4] [--empty 400]
+    python benchmarks/ray_prediction.py [rate] [--number 96] [--side 1024] [--block 4] [--empty 400]
+    python benchmarks/ray_prediction.py memory [--number 2500 40000] [--side 32]
+    python benchmarks/ray_prediction.py join [--number 2000] [--side 1024]
+    python benchmarks/ray_prediction.py blocks [--number 2000 20000]
 
-As root on Linux: the nodes are on two hosts with networks of their own on this machine, each of which has one of its
-cores, for the command, too; the local engine has one as well. Nothing else should run. Prints photographs per second of
-the local engine, of one node and of two; the efficiency of two (their rate over twice that of one); and the time of a
-block in which nothing is done. A rate is that of the blocks written between the first quarter and the last one, so that
-neither the start of workers nor the end, when some wait for others, counts; the time of the whole run is printed beside
-it.
+``rate`` and ``memory`` need root on Linux: the nodes are on two hosts with networks of their own on this machine. For
+``rate`` each host has one of its cores, for the command, too, as the local engine has, and nothing else should run. It
+prints photographs per second of the local engine, of one node and of two; the efficiency of two (their rate over twice
+that of one); and the time of a block in which nothing is done. A rate is that of the blocks written between the first
+quarter and the last one, so that neither the start of workers nor the end, when some wait for others, counts; the time
+of the whole run is printed beside it.
+
+``memory`` predicts tiny photographs and prints the most memory that any worker had, and the process where the command
+runs. ``join`` prints the time that a photograph takes there once its block is done: where workers have written its
+files, and where they come through the block. ``blocks`` prints the time and the memory there of a block without work,
+of more and more of them, on one node of this machine.
 """
 
 from __future__ import annotations
@@ -15,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -24,13 +33,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from crack_pipeline.datasets import BlockFolderDataset, SegmentationFolderDataset, UnfinishedSegmentationDataset
 from crack_pipeline.engines import engine_of
+from crack_pipeline.engines.blocks import Blocks
 from crack_pipeline.engines.cluster import resolve_there
 from crack_pipeline.engines.compute import Compute
+from crack_pipeline.engines.photographs import _Keeping, _outcomes, some_at_a_time, without_copies
+from crack_pipeline.imaging.records import Record
+from crack_pipeline.imaging.segmented import SegmentedChunk
 from ray_hosts import Hosts, two_hosts, why_not
+from ray_ingestion import _Peaks
 from small_prediction import predict, write_photographs
 
 
@@ -55,14 +71,14 @@ def rate(blocks: Path, block: float) -> float:
     return float((last - first) * block / (written[last] - written[first]))
 
 
-def on_cluster(hosts: Hosts, root: Path, output: Path, options: argparse.Namespace) -> float:
-    """Predict there; gives the seconds of the whole run."""
+def on_cluster(hosts: Hosts, root: Path, output: Path, options: argparse.Namespace) -> tuple[float, str]:
+    """Predict there; gives the seconds of the whole run, and the last line that it printed."""
     began = time.perf_counter()
     done = hosts.run(
         "head", sys.executable, *sys.argv[:1], "--inside", str(root), str(output), _compute(hosts, options)
     )
     assert done.returncode == 0, done.stdout[-4000:]
-    return time.perf_counter() - began
+    return time.perf_counter() - began, done.stdout.strip().splitlines()[-1]
 
 
 def _compute(hosts: Hosts, options: argparse.Namespace) -> str:
@@ -75,9 +91,11 @@ def _compute(hosts: Hosts, options: argparse.Namespace) -> str:
 def main() -> None:
     """Measure, or, inside of a host, work."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--number", type=int, default=96)
-    parser.add_argument("--side", type=int, default=1024)
-    parser.add_argument("--block", type=int, default=4)
+    what = {"rate": _measure, "memory": memory, "join": join, "blocks": blocks}
+    parser.add_argument("what", nargs="?", choices=what, default="rate")
+    parser.add_argument("--number", type=int, nargs="+")
+    parser.add_argument("--side", type=int)
+    parser.add_argument("--block", type=int)
     parser.add_argument("--empty", type=int, default=400)
     parser.add_argument("--inside", nargs=3, metavar=("ROOT", "OUTPUT", "COMPUTE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -86,19 +104,125 @@ def main() -> None:
         asked = Compute.model_validate_json(compute)
         if root:
             predict(Path(root), Path(output), asked)
+            print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
         else:
             print(json.dumps({"seconds": empty_blocks(options.empty, asked)}))
         return
-    if why_not():
+    if options.what in ("rate", "memory") and why_not():
         raise SystemExit(why_not())
+    usual = {"memory": [2500, 40_000], "join": [2000], "blocks": [2000, 20_000], "rate": [96]}
+    options.number = options.number or usual[options.what]
+    options.side = options.side or (32 if options.what == "memory" else 1024)
+    options.block = options.block or (16 if options.what == "memory" else 4)
     folder = Path(tempfile.mkdtemp(prefix="ray_prediction"))
     try:
-        _measure(folder, options)
+        what[options.what](folder, options)
     finally:
         shutil.rmtree(folder)
 
 
+def memory(folder: Path, options: argparse.Namespace) -> None:
+    """Print the most memory that a worker had, and the process where the command runs, for more and more."""
+    for number in options.number:
+        root = folder / f"root {number}"
+        write_photographs(root, number, options.side)
+        with two_hosts() as hosts, _Peaks() as peaks:
+            seconds, said = on_cluster(hosts, root, folder / f"{number}", options)
+        print(
+            f"{number:>9,} photographs: {peaks.workers:6.0f} MiB of a worker, {json.loads(said)['peak']:6.0f} MiB "
+            f"where the command runs; {seconds:.0f} s in all",
+            flush=True,
+        )
+
+
+class Found:
+    """Work that is done: a mask and an overlay are there; see `engines.photographs.KeptWork`."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self._files = files
+
+    def prepare(self) -> Found:
+        """Nothing to get ready."""
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """Nothing decides."""
+        return {}
+
+    def key(self, item: Any) -> str:
+        """Give a key."""
+        return str(item[0])
+
+    def __call__(self, item: Any) -> Record:
+        """Give what was found."""
+        facts = {"image_id": item[0], "width": 1024, "height": 1024, "crack_pixels": 1234, "score": 0.5}
+        return Record(item[0], item[0], facts, self._files)
+
+
+class Elsewhere:
+    """Writes nothing, since somebody else does; see `engines.photographs.Keeper`."""
+
+    def names(self, paths: Any) -> list[str]:
+        """Give names."""
+        return list(paths)
+
+    def put(self, record: Record, name: str) -> Record:
+        """Give what is left to tell."""
+        return record.written(name, record.facts)
+
+    def drop(self, record: Record) -> None:
+        """Nothing is there."""
+
+
+def join(folder: Path, options: argparse.Namespace) -> None:
+    """Print what a photograph costs where the command runs, if workers have written its files, and if not."""
+    (number,) = options.number
+    rng = np.random.default_rng(0)
+    work = Found({"mask": rng.bytes(options.side**2 // 100), "overlay": rng.bytes(options.side**2 // 5)})
+    paths = [f"{at % 97}/{at:09d}.jpg" for at in range(number)]
+    keeper = UnfinishedSegmentationDataset(filepath=str(folder / "spread")).load()
+    assert keeper is not None
+    began = time.perf_counter()
+    names = keeper.names(paths)
+    named = time.perf_counter() - began
+    cut = Blocks(list(zip(paths, names, strict=True)), 16, {})
+    store = BlockFolderDataset(filepath=str(folder / "blocks")).load()
+    write, tell = _Keeping(work, "", store, None).begin(), _Keeping(work, "", None, Elsewhere()).begin()
+    told = []
+    for block in cut:
+        write(block)
+        told.append(tell(block))
+
+    def save(name: str, tables: Any, size: int) -> float:
+        results = SegmentationFolderDataset(filepath=str(folder / name))
+        began, left = time.perf_counter(), number
+        outcomes = without_copies(one for table in tables for one in _outcomes(table))
+        for chunk, some in enumerate(some_at_a_time(outcomes, size)):
+            left -= len(some)
+            results.save(SegmentedChunk([one.found for one in some if one.found], [], chunk, last=not left))
+        return time.perf_counter() - began
+
+    spread = save("spread", told, 64) + named
+    through = save("through", (store.read(name) for name in cut.names), 1)
+    size = sum(map(len, work([""]).files.values())) / 1024
+    print(f"files of {size:.0f} KiB that workers have written: {spread / number * 1e6:6.0f} µs a photograph")
+    print(f"files of {size:.0f} KiB that come through blocks:  {through / number * 1e6:6.0f} µs a photograph")
+
+
+def blocks(folder: Path, options: argparse.Namespace) -> None:
+    """Print what a block without work costs where the command runs."""
+    for number in options.number:
+        before = psutil.Process().memory_info().rss
+        seconds = empty_blocks(number, Compute(accelerator="cpu", precision="32-true", engine="ray"))
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before / 1024
+        print(
+            f"{number:>9,} blocks without work: {seconds * 1e3:.2f} ms and at most {grown / number:.1f} KiB each",
+            flush=True,
+        )
+
+
 def _measure(folder: Path, options: argparse.Namespace) -> None:
+    (options.number,) = options.number
     root, rates = folder / "root", {}
     write_photographs(root, options.number, options.side)
     os.sched_setaffinity(0, {0})
@@ -110,7 +234,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> None:
     for nodes in (("head",), ("head", "other")):
         name = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}"
         with two_hosts(nodes=nodes, pinned=True) as hosts:
-            whole[name] = on_cluster(hosts, root, folder / name, options)
+            whole[name], _ = on_cluster(hosts, root, folder / name, options)
             rates[name] = rate(folder / name / "blocks", mean)
             if len(nodes) == 1:
                 inside = ["--empty", str(options.empty), "--inside", "", "", _compute(hosts, options)]
