@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -119,12 +120,80 @@ def test_an_inspection_goes_on_where_it_was_killed_and_is_that_of_this_machine(h
     assert finished(output / "blocks") == 0
 
 
-def test_storage_that_one_host_does_not_see_is_refused(hosts, root, tmp_path, other_again):
+def test_a_host_that_is_lost_costs_an_inspection_no_photograph(hosts, tmp_path):
+    root, output = tmp_path / "root", tmp_path / "ray"
+    write_photographs(root, 40, 384)
+    expected, left_out = inspect(root, tmp_path / "local", COMPUTE)
+    running = hosts.start("head", *command(root, output, hosts.address, "inspect"))
+
+    def records():
+        return len(list(output.glob("inspected/*/record.json")))
+
+    while records() < 5 and running.poll() is None:
+        time.sleep(0.1)
+    assert running.poll() is None, running.communicate()[0][-4000:]
+    hosts.kill("other")
+    assert records() < len(expected), "it was over before the host was lost"
+    printed, _ = running.communicate(timeout=300)
+    assert running.returncode == 0, printed[-4000:]
+    found = pd.read_parquet(output / "predictions.parquet")
+    assert found["path"].is_unique and found["image_id"].is_unique
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1 / 256, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_parquet(output / "rejected.parquet"), left_out, check_dtype=False)
+    hosts.start_ray("other")
+
+
+@pytest.fixture(scope="module")
+def archive(root):
+    with zipfile.ZipFile(root.parent / "photographs.zip", "w") as file:
+        for path in root.iterdir():
+            file.write(path, path.name)
+    return root.parent / "photographs.zip"
+
+
+def test_photographs_in_an_archive_are_read_on_both_hosts(hosts, archive, tmp_path, expected):
+    done = hosts.run("head", *command(archive, tmp_path, hosts.address))
+    assert done.returncode == 0, done.stdout[-4000:]
+    check(tmp_path, expected)
+
+
+def test_photographs_in_an_object_store_are_read_on_both_hosts(root, tmp_path, expected, monkeypatch):
+    pytest.importorskip("moto", reason="the object store of the tests is not installed (pip install 'moto[s3]')")
+    variables = {
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": "http://10.213.7.1:5555",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    fill = (
+        "import fsspec, sys; store = fsspec.filesystem('s3'); store.mkdir('bucket'); "
+        "store.put(sys.argv[1] + '/', 's3://bucket/photographs/', recursive=True)"
+    )
+    with two_hosts() as hosts:
+        hosts.start("head", sys.executable, "-m", "moto.server", "-H", "10.213.7.1", "-p", "5555")
+        filled = None
+        for _ in range(30):
+            filled = hosts.run("head", sys.executable, "-c", fill, str(root))
+            if filled.returncode == 0:
+                break
+            time.sleep(1)
+        assert filled.returncode == 0, filled.stdout[-4000:]
+        done = hosts.run("head", *command("s3://bucket/photographs", tmp_path, hosts.address))
+        assert done.returncode == 0, done.stdout[-4000:]
+        check(tmp_path, expected)
+        assert not any(value in done.stdout for value in ("somebody", "secret"))
+
+
+def test_storage_that_one_host_does_not_see_is_refused(hosts, root, archive, tmp_path, other_again):
     hosts.start_ray("other", hide=root.parent)
     said = refused(hosts, root, tmp_path)
     assert "not all nodes of the cluster reach what they must read and write" in said
     assert re.search(rf"raw_root {root}\n    10\.213\.7\.2: OSError: \d+\.png cannot be read there: No such file", said)
     assert "10.213.7.1" not in said
+    said = refused(hosts, archive, tmp_path)
+    assert re.search(rf"raw_root {archive}\n    10\.213\.7\.2: OSError: \d+\.png cannot be read there: No such", said)
 
 
 def test_another_version_of_the_package_is_refused(hosts, root, tmp_path, other_again):
