@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -74,6 +75,7 @@ class RayEngine:
         import ray
         from ray import cloudpickle
         from ray.data import ActorPoolStrategy, DataContext
+        from ray.util.annotations import RayDeprecationWarning
 
         context = DataContext.get_current()
         context.enable_progress_bars = False
@@ -81,18 +83,21 @@ class RayEngine:
         context.execution_options.preserve_order = True  # what is out of turn waits there, not in this process
         rows = [{"number": number, "piece": cloudpickle.dumps(piece)} for number, piece in enumerate(pieces)]
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
-        results = data.map_batches(
-            _Worker,
-            fn_constructor_args=(job,),
-            batch_size=1,
-            num_cpus=self._plan.cores,
-            num_gpus=self._plan.gpus or None,
-            # All begin at once, since a pool grows by a seventh at a time; more may follow where nodes join.
-            compute=ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=1)
-            if alone
-            else ActorPoolStrategy(min_size=1, initial_size=min(len(rows), self.workers()), max_size=len(rows)),
-            ray_remote_args_fn=lambda: {"max_task_retries": _RETRIES},  # Ray Data's own number is: without an end
-        )
+        with warnings.catch_warnings():
+            # Ray 2.64 is to drop the last argument, for which 2.60 has no other name.
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            results = data.map_batches(
+                _Worker,
+                fn_constructor_args=(job,),
+                batch_size=1,
+                num_cpus=self._plan.cores,
+                num_gpus=self._plan.gpus or None,
+                # All begin at once, since a pool grows by a seventh at a time; more may follow where nodes join.
+                compute=ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=1)
+                if alone
+                else ActorPoolStrategy(min_size=1, initial_size=min(len(rows), self.workers()), max_size=len(rows)),
+                max_task_retries=_RETRIES,  # Ray Data's own number is: without an end
+            )
         try:
             with heard.instead_of_the_screen():
                 for row in results.iter_rows():
