@@ -4,6 +4,8 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.training.fit import DivergedError, Training
@@ -82,3 +84,16 @@ def test_the_cause_is_told_from_what_it_does_to_others(collateral):
         assert isinstance(found, on_ray._LostError)
         assert type(lost).__name__ in str(found)
     assert str(collateral) in str(on_ray._cause([collateral]))
+
+
+def test_an_error_of_torch_is_none_of_the_cluster():
+    wrong = RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
+    assert on_ray._cause([wrong, RuntimeError("gloo/transport/tcp/pair.cc: Connection closed by peer")]) is wrong
+
+
+@given(most=st.integers(1, 70), batch=st.integers(1, 300))
+def test_workers_are_as_few_as_make_a_step_as_short(most, batch):
+    number = on_ray.number_of_workers(most, batch)
+    assert 1 <= number <= min(most, batch)
+    assert -(-batch // number) == -(-batch // min(most, batch))
+    assert number == 1 or -(-batch // (number - 1)) > -(-batch // number)

@@ -60,6 +60,22 @@ def test_two_processes_go_on_where_one_stopped_and_end_with_one_network(folder, 
     assert "MASTER_PORT" not in os.environ
 
 
+@pytest.mark.slow
+def test_two_processes_follow_the_losses_of_one(folder, tmp_path):
+    """Also where a network normalises by batches and the loss is one of whole batches."""
+    alone, together = (
+        train("segmenter", folder, tmp_path / str(devices), PLAN.model_copy(update={"devices": devices}), epochs=4)[1]
+        for devices in (1, 2)
+    )
+    pd.testing.assert_frame_equal(together, alone, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_says_so_whichever_process_notices_first(folder, tmp_path):
+    with pytest.raises(DivergedError, match=r"train_loss is (nan|inf)"):
+        train("vae", folder, tmp_path, PLAN.model_copy(update={"devices": 2}), epochs=3, rate=1e20)
+
+
 def test_a_batch_that_cannot_be_divided_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="a batch of 8 cannot be divided among 9 devices"):
         train("vae", folder, tmp_path, PLAN.model_copy(update={"devices": 9}), epochs=1)
@@ -67,9 +83,22 @@ def test_a_batch_that_cannot_be_divided_is_refused(folder, tmp_path):
 
 def test_what_goes_wrong_elsewhere_is_raised_here():
     text = 'Traceback\n  File "a.py"\ncrack_pipeline.training.fit.DivergedError: the training diverged: loss is nan'
-    assert isinstance(together._raised_there(text), DivergedError)
-    assert str(together._raised_there(text)) == "the training diverged: loss is nan"
-    assert str(together._raised_there("Traceback\nValueError: 3: 4\n")) == "ValueError: 3: 4"
+    diverged = together._raised_there([together._last_line(text)])
+    assert isinstance(diverged, DivergedError)
+    assert str(diverged) == "the training diverged: loss is nan"
+    assert str(together._raised_there([together._last_line("Traceback\nValueError: 3: 4\n")])) == "ValueError: 3: 4"
+
+
+def test_the_cause_is_told_from_what_it_does_to_other_processes(tmp_path):
+    def work(told):
+        member = together.Member(torch.nn.Identity(), told)
+        member.on_exception(None, None, RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
+        member.on_exception(None, None, FileNotFoundError("images-00000.npy\nis gone"))
+
+    failures = []
+    together.followed(tmp_path, work, failures)
+    assert str(together._raised_there(failures)) == "FileNotFoundError: images-00000.npy\nis gone"
+    assert "Connection closed" in str(together._raised_there(failures[:1]))
 
 
 def test_what_is_told_is_passed_on_once_and_line_by_line(tmp_path, heard, caplog):
@@ -90,10 +119,10 @@ def test_half_a_line_waits_for_the_other_half(tmp_path, heard):
     line = json.dumps({"epoch": 0, "metrics": {}}) + "\n"
     told = tmp_path / "told"
     told.write_text(line + line[:9])
-    at = together._pass_on(told, 0)
+    at = together._pass_on(told, 0, [])
     assert (at, len(heard)) == (len(line), 1)
     told.write_text(line * 2)
-    assert together._pass_on(told, at) == 2 * len(line)
+    assert together._pass_on(told, at, []) == 2 * len(line)
     assert len(heard) == 2
 
 

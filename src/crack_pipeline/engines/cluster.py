@@ -174,9 +174,10 @@ def resolve_there(compute: Compute) -> Plan:
 
 def room(cores: float, gpus: float) -> int:
     """Count the workers of so many cores and GPUs that the nodes of the cluster have room for, busy or not."""
+    leaving = _leaving()
     return sum(
         int(min(has.get(name, 0) / wanted for name, wanted in (("CPU", cores), ("GPU", gpus)) if wanted))
-        for has in (node["Resources"] for node in _alive())
+        for has in (node["Resources"] for node in _alive() if node["NodeID"] not in leaving)
     )
 
 
@@ -448,6 +449,13 @@ def _alive() -> list[dict[str, Any]]:
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _leaving() -> set[str]:
+    """Name the nodes that are alive and take no more work, since they are going to be taken away."""
+    from ray._private.state import state  # nothing public says it
+
+    return set(state.get_draining_nodes())
 
 
 def _names() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 from contextlib import suppress
@@ -21,7 +22,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from crack_pipeline.engines import cluster
 from crack_pipeline.training.fit import Training
-from crack_pipeline.training.together import OPTIONS, Member, followed
+from crack_pipeline.training.together import OPTIONS, Member, followed, of_connections
 
 logger = logging.getLogger(__name__)
 
@@ -83,15 +84,15 @@ class _LostError(Exception):
 
 
 def _attempt(training: Training, newest: Path | None) -> None:
-    plan = training.plan
+    plan, batch = training.plan, training.data.batch_size
     gpus = max(1.0, plan.gpus) if plan.accelerator == "cuda" else 0.0
-    size = min(plan.devices, training.data.batch_size, max(1, cluster.room(plan.cores, gpus)))
+    size = number_of_workers(min(plan.devices, max(1, cluster.room(plan.cores, gpus))), batch)
     logger.info(
         "training with %d workers of %g cores and %g GPUs, each on its part of a batch of %d",
         size,
         plan.cores,
         gpus,
-        training.data.batch_size,
+        batch,
     )
     # Ray's own limit is for workers to be placed; what has to be imported comes after it.
     os.environ[_START] = str(max(plan.patience, 30.0))
@@ -109,7 +110,8 @@ def _attempt(training: Training, newest: Path | None) -> None:
             run_config=RunConfig(
                 name=told.stem,
                 storage_path=str(training.folder / "ray"),
-                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+                # Nothing is tried again inside of an attempt, which would begin from where the attempt began.
+                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
             ),
         ).fit()
 
@@ -117,6 +119,8 @@ def _attempt(training: Training, newest: Path | None) -> None:
         followed(training.folder, train)
     except ray.train.WorkerGroupError as error:
         raise _cause(list(error.worker_failures.values())) from None
+    except ray.train.PreemptionError as error:
+        raise _LostError(f"nodes of the Ray cluster are being taken away: {_line(error)}") from None
     except ray.train.ControllerError as error:
         why = error.controller_failure
         if "Timeout" in type(why).__name__:
@@ -125,6 +129,14 @@ def _attempt(training: Training, newest: Path | None) -> None:
                 f"{float(os.environ[_START]):g} s: does something else use it?"
             ) from None
         raise _LostError(_line(why)) from None
+
+
+def number_of_workers(most: int, batch: int) -> int:
+    """Give how many of so many workers a batch is divided among: no more than make a step shorter.
+
+    Of 16 images, 12 workers would have two each, as 8 have, and make 8 of them twice.
+    """
+    return math.ceil(batch / math.ceil(batch / most))
 
 
 def _take_part(training: Training, newest: Path | None, member: Member) -> None:
@@ -143,8 +155,10 @@ def _cause(errors: list[BaseException]) -> BaseException:
 
 
 def _of_connections(error: BaseException) -> bool:
-    """Whether an error can be that of one who lost another: Gloo and NCCL have no exceptions of their own for it."""
-    return type(error) is RuntimeError or isinstance(error, torch.distributed.DistError | ConnectionError)
+    """Whether an error can be that of one who lost another: Gloo has no exceptions of its own for it."""
+    if isinstance(error, torch.distributed.DistError | ConnectionError):
+        return True
+    return type(error) is RuntimeError and of_connections(str(error))
 
 
 def _of_workers(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ from crack_pipeline.training.fit import epoch_seed
 from crack_pipeline.training.losses import Term, loss
 from crack_pipeline.training.optimisers import Optimiser, create_optimiser
 from crack_pipeline.training.settling import settle
-from crack_pipeline.training.sharing import average_statistics, log_means, place_of, total
+from crack_pipeline.training.sharing import as_of_all, log_means, place_of, total, whole
 
 _LEVELS = 256
 _RISING = 0.1
@@ -114,10 +114,12 @@ class SegmentationTraining(pl.LightningModule):
         images, masks = normalise(batch[0], self.device), batch[1].to(self.device)
         with torch.autocast(self.device.type, enabled=False):
             images, masks = augment(images, masks, self.augmentation)
-        value, parts = loss(self.network(images), masks, self.terms)
+        # Dice, and a mean over the pixels that count, are not the means of what the parts of a batch have.
+        logits, masks = whole(self, self.network(images).float()), whole(self, masks)
+        value, parts = loss(logits, masks, self.terms)
         metrics = {"train_loss": value.detach(), **{f"train_{name}": part.detach() for name, part in parts.items()}}
         log_means(self, metrics, len(images))
-        return value
+        return as_of_all(self, value)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Let the average follow."""
@@ -135,7 +137,6 @@ class SegmentationTraining(pl.LightningModule):
         if self._plain:
             with self.trainer.precision_plugin.forward_context():
                 settle(self.result, (self.result(normalise(images, self.device)) for images in self._plain))
-            average_statistics(self, self.result)
         self._plain.clear()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:

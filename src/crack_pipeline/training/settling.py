@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def settle(network: nn.Module, passes: Iterable[object]) -> None:
@@ -21,7 +22,7 @@ def settle(network: nn.Module, passes: Iterable[object]) -> None:
     passes
         Passes a batch through the network whenever it is asked for the next item.
     """
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats]
+    layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
     if not layers:
         return
     momenta = [layer.momentum for layer in layers]

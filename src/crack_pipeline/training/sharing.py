@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
-from torch import Tensor, nn
+import torch
+from torch import Tensor, distributed
 
 if TYPE_CHECKING:
     # It takes seconds to import, and only training needs it.
@@ -79,12 +80,25 @@ def total(module: pl.LightningModule, counts: Tensor) -> Tensor:
     return counts if place_of(module._trainer).of == 1 else module.trainer.strategy.reduce(counts, reduce_op="sum")
 
 
-def average_statistics(module: pl.LightningModule, network: nn.Module) -> None:
-    """Give the layers of batch normalisation of a network the mean statistics of all processes."""
-    if place_of(module._trainer).of == 1:
-        return
-    for layer in network.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats:
-            for statistics in (layer.running_mean, layer.running_var):
-                if statistics is not None:
-                    statistics.copy_(module.trainer.strategy.reduce(statistics, reduce_op="mean"))
+def whole(module: pl.LightningModule, part: Tensor) -> Tensor:
+    """Give what all processes have of a batch, (N, ...), from the part (n, ...) of this one.
+
+    It has a gradient for this part alone: a loss of the whole batch that each computes has to be passed through
+    `as_of_all`.
+    """
+    place = place_of(module._trainer)
+    if place.of == 1:
+        return part
+    sent = part.detach().contiguous()
+    parts = [torch.empty_like(sent) for _ in range(place.of)]
+    distributed.all_gather(parts, sent)
+    return torch.cat([*parts[: place.rank], part, *parts[place.rank + 1 :]])
+
+
+def as_of_all(module: pl.LightningModule, loss: Tensor) -> Tensor:
+    """Make the gradients of a loss over a whole batch, which all compute for their parts, those that add up.
+
+    Gradients are averaged over the processes.
+    """
+    of = place_of(module._trainer).of
+    return loss if of == 1 else loss.detach() + (loss - loss.detach()) * of

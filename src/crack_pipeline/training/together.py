@@ -12,10 +12,10 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -27,6 +27,7 @@ from torch import nn
 from crack_pipeline.training import listening
 from crack_pipeline.training.fit import Best, DivergedError, History, Training, ignore_known_warnings, quieten
 from crack_pipeline.training.memory import keep_memory
+from crack_pipeline.training.normalising import share_normalisation
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ _PACKAGE = "crack_pipeline"
 _CPP_LOG = "TORCH_CPP_LOG_LEVEL"
 _SECONDS_BETWEEN_LOOKS = 0.5
 OPTIONS: dict[str, Any] = {
-    # Statistics of normalisations are averaged before they are used; nothing else of a network differs.
+    # Statistics of normalisations are those of all, and nothing else of a network could differ.
     "forward_sync_buffers": False,
     # Not every encoder uses all of its layers.
     "find_unused_parameters": True,
@@ -75,7 +76,21 @@ def train_together(training: Training) -> tuple[History, Best | None]:
     return _take(training, newest)
 
 
-def followed(folder: Path, work: Callable[[Path], None]) -> None:
+class Failure(NamedTuple):
+    """What ended a process."""
+
+    name: str
+    """Of the exception's class, with its module."""
+    says: str
+
+
+def of_connections(says: str) -> bool:
+    """Whether an error that is raised by a process can be what the end of another one does to it."""
+    words = ("gloo", "nccl", "connection", "broken pipe", "socket", "timed out", "timeout")
+    return any(word in says.lower() for word in words)
+
+
+def followed(folder: Path, work: Callable[[Path], None], failures: list[Failure] | None = None) -> None:
     """Do some work in a thread, and pass on meanwhile what is told by those who do it.
 
     Parameters
@@ -84,10 +99,13 @@ def followed(folder: Path, work: Callable[[Path], None]) -> None:
         Where the file lies through which they tell.
     work
         Is called with that file. What it raises is raised here.
+    failures
+        Takes what they tell of their ends, the first one first.
     """
     told = folder / f".told-{uuid.uuid4().hex}.jsonl"
     told.touch()
     raised: list[BaseException] = []
+    failures = [] if failures is None else failures
 
     def do() -> None:
         try:
@@ -102,8 +120,8 @@ def followed(folder: Path, work: Callable[[Path], None]) -> None:
         at = 0
         while thread.is_alive():
             thread.join(_SECONDS_BETWEEN_LOOKS)
-            at = _pass_on(told, at)
-        _pass_on(told, at)
+            at = _pass_on(told, at, failures)
+        _pass_on(told, at, failures)
     finally:
         told.unlink(missing_ok=True)
     if raised:
@@ -134,12 +152,18 @@ class Member(Callback):
         """Prepare the process."""
         keep_memory(True)
         ignore_known_warnings()
+        share_normalisation(pl_module, trainer.strategy.root_device)
         for name in self._compiled:
             pl_module.get_submodule(name).compile()
         package = logging.getLogger(_PACKAGE)
         package.handlers = [_ToFile(self._told)] if trainer.is_global_zero else [logging.NullHandler()]
         package.propagate = False
         package.setLevel(logging.INFO)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Write down what ends the process, before others notice that it is gone."""
+        kind = type(exception)
+        _append(self._told, {"failed": f"{kind.__module__}.{kind.__qualname__}", "says": str(exception)})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write down the metrics of an epoch."""
@@ -158,13 +182,16 @@ class _ToFile(logging.Handler):
 
 
 def _append(path: Path, what: dict[str, Any]) -> None:
-    # Whoever followed may be gone, which is no reason not to train.
-    with suppress(OSError), path.open("r+", encoding="utf-8") as file:
-        file.seek(0, os.SEEK_END)
-        file.write(json.dumps(what) + "\n")
+    # Whoever followed may be gone, which is no reason not to train, or to make the file anew.
+    with suppress(OSError):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(file, f"{json.dumps(what)}\n".encode())
+        finally:
+            os.close(file)
 
 
-def _pass_on(told: Path, at: int) -> int:
+def _pass_on(told: Path, at: int, failures: list[Failure]) -> int:
     """Log and tell what was written down since a place in a file; gives the place up to which that was."""
     with told.open("rb") as file:
         file.seek(at)
@@ -174,6 +201,8 @@ def _pass_on(told: Path, at: int) -> int:
         what = json.loads(line)
         if "epoch" in what:
             listening.tell(what["epoch"], what["metrics"])
+        elif "failed" in what:
+            failures.append(Failure(what["failed"], what["says"]))
         else:
             logging.getLogger(what["logger"]).log(what["level"], "%s", what["says"])
     return at + len(whole) + bool(whole)
@@ -195,11 +224,12 @@ def _train_here(training: Training, newest: Path | None) -> None:
         where: dict[str, Any] = {"strategy": strategy, "plugins": [LightningEnvironment()]}
         training.run(newest, Member(training.module, told), devices=plan.devices, **where)
 
+    failures: list[Failure] = []
     try:
         with _surroundings():
-            followed(training.folder, train)
+            followed(training.folder, train, failures)
     except torch.multiprocessing.ProcessRaisedException as error:
-        raise _raised_there(str(error)) from None
+        raise _raised_there(failures or [_last_line(str(error))]) from None
     except torch.multiprocessing.ProcessExitedException as error:
         raise RuntimeError(
             f"one of the {plan.devices} processes that trained together ended without a word ({error}), perhaps for "
@@ -207,12 +237,18 @@ def _train_here(training: Training, newest: Path | None) -> None:
         ) from None
 
 
-def _raised_there(text: str) -> Exception:
-    """Make an exception of the last line of the traceback of another process."""
+def _raised_there(failures: Sequence[Failure]) -> Exception:
+    """Make an exception of what ended the processes: the first that is not what the end of another one does to it."""
+    first = next((failure for failure in failures if not of_connections(failure.says)), failures[0])
+    if first.name == f"{DivergedError.__module__}.{DivergedError.__qualname__}":
+        return DivergedError(first.says)
+    return RuntimeError(f"{first.name.removeprefix('builtins.')}: {first.says}")
+
+
+def _last_line(text: str) -> Failure:
+    """Take the exception from the traceback of another process."""
     name, _, says = text.strip().splitlines()[-1].partition(": ")
-    if name.rpartition(".")[2] == DivergedError.__name__:
-        return DivergedError(says)
-    return RuntimeError(f"{name}: {says}")
+    return Failure(name, says)
 
 
 @contextmanager
