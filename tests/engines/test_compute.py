@@ -108,3 +108,18 @@ def test_processes_share_a_cpu_and_devices_must_be_there(monkeypatch):
 
 def test_the_rate_of_a_matrix_product_is_a_rate():
     assert 1e6 < matrix_flops(torch.float32, torch.device("cpu"), 64) < 1e14
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_what_is_done_where_the_command_runs_needs_no_gpu_of_the_cluster():
+    theirs = resolve(Compute(accelerator="cpu", precision="bf16-mixed", batch_size=2048)).model_copy(
+        update={"engine": "ray", "accelerator": "cuda", "compile": True}
+    )
+    here = theirs.here()
+    assert (here.device.type, here.precision, here.batch_size, here.compile) == ("cpu", "32-true", 64, False)
+    assert (here.engine, here.devices) == (theirs.engine, theirs.devices)
+    assert "this machine has no cuda" in here.reasons["accelerator"]
+    with here.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    for same in (theirs.model_copy(update={"engine": "local"}), theirs.model_copy(update={"accelerator": "cpu"})):
+        assert same.here() is same

@@ -319,3 +319,12 @@ def test_progress_is_told(plan, caplog, monkeypatch):
     assert len(caplog.records) == 6
     assert "segmented 0.3 of 0.6 megapixels" in caplog.text
     assert "segmented 0.6 of 0.6 megapixels" in caplog.text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_what_is_measured_where_the_command_runs_needs_no_gpu_of_the_cluster(plan):
+    theirs = plan.model_copy(update={"engine": "ray", "accelerator": "cuda", "precision": "bf16-mixed"})
+    photograph = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    network, tiles = Pooled(), Tiles(size=WHOLE)
+    expected = probabilities(network, photograph, plan.model_copy(update={"precision": "32-true"}), tiles)
+    assert np.array_equal(probabilities(network, photograph, theirs, tiles), expected)

@@ -94,6 +94,19 @@ class Plan(BaseModel):
         """The device that scores images."""
         return torch.device(self.accelerator)
 
+    def here(self) -> Plan:
+        """Give what of it this process can follow, which need not have the devices of a cluster's workers.
+
+        What is not given to workers is then computed on the CPU, in full precision: slower, and the same but for the
+        last digits.
+        """
+        if self.engine == "local" or self.accelerator == "cpu" or _has(self.accelerator):
+            return self
+        batch = min(self.batch_size, _LARGEST_BATCH["cpu"])
+        why = self.reasons | {"accelerator": f"this machine has no {self.accelerator}, the workers of the cluster have"}
+        changed = {"accelerator": "cpu", "device_name": "cpu", "precision": "32-true", "batch_size": batch}
+        return self.model_copy(update={**changed, "compile": False, "workers": 0, "reasons": why})
+
     def autocast(self) -> torch.autocast:
         """Context in which networks run at the chosen precision."""
         dtype = torch.float16 if self.precision == "16-mixed" else torch.bfloat16
@@ -202,6 +215,10 @@ def _accelerator(wanted: str, reasons: dict[str, str]) -> Accelerator:
         return "mps"
     reasons["accelerator"] = "no GPU found"
     return "cpu"
+
+
+def _has(accelerator: Accelerator) -> bool:
+    return torch.cuda.is_available() if accelerator == "cuda" else torch.backends.mps.is_available()
 
 
 def _devices(compute: Compute, accelerator: Accelerator, reasons: dict[str, str]) -> int:

@@ -33,6 +33,7 @@ def answers(network: nn.Module, images: Images, rows: NDArray[np.int64], plan: P
         the network answers: an autoencoder its reconstruction from the mean of the latent distribution, of the same
         shape, a segmenter log-odds (n, 1, H, W).
     """
+    plan = plan.here()
     network = network.to(plan.device).to(memory_format=torch.channels_last).eval()
     for batch in loader(images, rows, plan.batch_size):
         with torch.inference_mode(), plan.autocast():

@@ -49,6 +49,7 @@ def train_classifier(batches: Iterator[Labelled], *, channels: int, steps: int, 
     torch.nn.Module
         For `classify`.
     """
+    plan = plan.here()
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 5])
     network = _network(channels).to(plan.device).train()
@@ -71,7 +72,7 @@ def train_classifier(batches: Iterator[Labelled], *, channels: int, steps: int, 
 @torch.inference_mode()
 def classify(network: nn.Module, squares: NDArray[np.uint8], plan: Plan) -> NDArray[np.float32]:
     """Give the probability of the class True of each square, (n,)."""
-    found = [np.zeros(0, np.float32)]
+    plan, found = plan.here(), [np.zeros(0, np.float32)]
     for start in range(0, len(squares), _AT_ONCE):
         images = normalise(as_tensor(squares[start : start + _AT_ONCE]), plan.device)
         with plan.autocast():

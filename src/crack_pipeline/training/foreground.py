@@ -41,12 +41,12 @@ def load_network(tensors: Mapping[str, Tensor], how: Foreground, plan: Plan) -> 
     ValueError
         If these are other weights.
     """
-    return segment_anything.build(tensors, how.model).to(plan.device)
+    return segment_anything.build(tensors, how.model).to(plan.here().device)
 
 
 def encode(network: Sam, photograph: NDArray[np.uint8], plan: Plan) -> Embedding:
     """Encode a photograph (H, W, 3), RGB, once for all masks, at the precision of the plan."""
-    with plan.autocast():
+    with plan.here().autocast():
         return segment_anything.embed(network, photograph)
 
 

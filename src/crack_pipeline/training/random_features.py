@@ -37,7 +37,7 @@ def random_features(pictures: NDArray[np.uint8], plan: Plan, seed: int = 0) -> N
     ndarray of float32
         (n, 960): mean and deviation of every feature map of four layers, each standardised over the pictures.
     """
-    channels = 1 if pictures.ndim == 3 else pictures.shape[3]
+    plan, channels = plan.here(), 1 if pictures.ndim == 3 else pictures.shape[3]
     torch.manual_seed(seed)
     layers = [
         nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False).to(plan.device)

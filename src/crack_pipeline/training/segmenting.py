@@ -128,6 +128,7 @@ def bands(
 def _bands(
     network: nn.Module, photograph: NDArray[np.uint8], plan: Plan, tiles: Tiles
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    plan = plan.here()
     looking = _Looking(network, photograph, plan, tiles)
     rows, waiting = looking.rows, None
     above: Tensor | None = None

@@ -68,7 +68,7 @@ def check_space(space: Space, search: Search, network: Network, training: Traini
 
 def plan_trials(compute: Compute) -> Plan:
     """Choose device, precision and sizes; nothing is compiled unless that is asked for."""
-    plan = resolve_plan(compute)
+    plan = resolve_plan(compute).here()  # trials run in this process
     if compute.compile != "auto" or not plan.compile:
         return plan
     why = "every trial is another network, and too short to repay its compilation"

@@ -210,14 +210,16 @@ def _shape_grain(network: PictureVAE, pictures: Pictures, generator: Generator, 
     torch.manual_seed(generator.seed)
     source = pictures.source(generator.batch_size, -(-_SHAPING // generator.batch_size))
     batches = (source.make(batch) for batch in source.draw(generator.seed))
-    network.to(plan.device).eval()
-    shape_grain(network, (join(as_tensor(x), torch.from_numpy(y), network.masks, plan.device) for x, y in batches))
+    network.to(plan.here().device).eval()
+    shape_grain(
+        network, (join(as_tensor(x), torch.from_numpy(y), network.masks, plan.here().device) for x, y in batches)
+    )
     network.cpu()
 
 
 def fit_latent_prior(network_weights: Weights, train_pictures: Pictures, sampling: Sampling, plan: Plan) -> Weights:
     """Say where the latent vectors of real pictures lie, and pack generator and prior into one object."""
-    network = rebuild_generator(network_weights).to(plan.device)
+    network = rebuild_generator(network_weights).to(plan.here().device)
     if sampling.prior == "normal":
         prior = normal_prior(network.latent)
     else:
@@ -243,7 +245,7 @@ def encode(
     means, deviations = [], []
     for start in range(0, len(images), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        pictures = join(as_tensor(images[part]), torch.from_numpy(masks[part]), network.masks, plan.device)
+        pictures = join(as_tensor(images[part]), torch.from_numpy(masks[part]), network.masks, plan.here().device)
         mean, log_variance = network.encode(pictures)
         means.append(mean.float().cpu().numpy())
         deviations.append((0.5 * log_variance).exp().float().cpu().numpy())

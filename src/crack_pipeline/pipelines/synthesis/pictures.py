@@ -29,7 +29,7 @@ def draw_training_curves(training_history: pd.DataFrame) -> Figure:
 
 def draw_reconstructions(network_weights: Weights, validation_pictures: Pictures, plan: Plan) -> Figure:
     """Show pictures that were not learned from beside what is left of them in the latent vector."""
-    network = rebuild_generator(network_weights).to(plan.device)
+    network = rebuild_generator(network_weights).to(plan.here().device)
     images, masks, _ = validation_pictures.take(_REBUILT, 0)
     means, _ = encode(network, images, masks, plan)
     rebuilt, found = _decode(network.cpu(), means)
