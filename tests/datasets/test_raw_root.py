@@ -64,6 +64,15 @@ def test_zip_by_its_ending_by_url_and_a_folder_in_it(tmp_path):
     check_listing(opened(f"zip://some/where::{zipped(tmp_path / 'deep.zip', NAMES, 'some/where/')}"))
 
 
+def test_a_zip_named_from_here_is_read_from_elsewhere(tmp_path, monkeypatch):
+    zipped(tmp_path / "flat.zip", NAMES)
+    monkeypatch.chdir(tmp_path)
+    roots = [opened("flat.zip"), opened("zip://flat.zip")]
+    monkeypatch.chdir("/")
+    for root in roots:
+        check_listing(pickle.loads(pickle.dumps(root)))
+
+
 def test_memory_and_a_zip_in_memory(tmp_path):
     memory = fsspec.filesystem("memory")
     for name in NAMES:

@@ -15,6 +15,7 @@ from kedro.io.core import DatasetError
 
 from crack_pipeline.datasets.block_folder import FolderTicket
 from crack_pipeline.datasets.safe_names import PART
+from crack_pipeline.datasets.stack_joining import is_whole
 from crack_pipeline.datasets.stack_writing import begin_stack
 from crack_pipeline.imaging.photograph_stack import PhotographChunk
 from crack_pipeline.imaging.stack import DESCRIPTION, ImageChunk
@@ -39,7 +40,9 @@ class PartFolder:
     def names(self) -> set[str]:
         """Name the parts that are there, each whole."""
         try:
-            return {path.name for path in self._folder.iterdir() if not path.name.startswith(".")}
+            found = [path for path in self._folder.iterdir() if not path.name.startswith(".")]
+            # A machine whose power was cut may have forgotten what it wrote last.
+            return {path.name for path in found if is_whole(path)}
         except FileNotFoundError:
             return set()
 
@@ -70,8 +73,11 @@ class PartFolder:
         try:
             partial.rename(self._folder / name)
         except OSError:
-            shutil.rmtree(partial, ignore_errors=True)
-            self.read(name)
+            if is_whole(self._folder / name):
+                shutil.rmtree(partial, ignore_errors=True)
+                return
+            self.remove(name)
+            partial.rename(self._folder / name)
 
     def keep(self, names: set[str]) -> None:
         """Remove all others, and what machines that are lost have left."""

@@ -462,7 +462,9 @@ class RawRootDataset(AbstractDataset[None, RawRoot]):
             if zipped or (path.lower().endswith(".zip") and filesystem.isfile(path)):
                 if not filesystem.isfile(path):
                     raise self._missing()
-                root = ZipRoot(url, inner, self._options)
+                here = isinstance(filesystem, fsspec.implementations.local.LocalFileSystem)
+                # Another process may have another working directory.
+                root = ZipRoot(path if here else url, inner, self._options)
                 root._archive()
                 return root
             if not filesystem.isdir(path):

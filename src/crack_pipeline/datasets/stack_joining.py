@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -85,6 +86,21 @@ class StackJoiner:
 
     def _joined(self, name: str, shape: list[int]) -> dict[str, Any]:
         return {"shape": [sum(self._rows[name]), *shape[1:]], "rows": self._rows[name]}
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a stack has all of its files, each as long as it must be."""
+    try:
+        about = read_description(folder)
+        for name, rows in _arrays(about):
+            for number, count in enumerate(rows):
+                if len(np.load(folder / f"{name}-{number:05d}.npy", mmap_mode="r")) != count:
+                    return False
+        for name in TABLES:
+            pq.read_metadata(folder / f"{name}.parquet")
+    except (OSError, ValueError, KeyError):  # among them those of Arrow and of JSON
+        return False
+    return True
 
 
 def _form(about: dict[str, Any]) -> str:

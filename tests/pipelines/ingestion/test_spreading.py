@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import faulty_pairs
 from crack_pipeline.datasets import PartFolderDataset
 from crack_pipeline.datasets.block_folder import BlockFolder
+from crack_pipeline.datasets.raw_root import LocalRoot
 from crack_pipeline.engines.compute import Compute, resolve
 from crack_pipeline.engines.local import LocalEngine
 from crack_pipeline.imaging import duplicate_candidates, near_duplicates
@@ -26,16 +27,19 @@ RAY = {"engine": "ray", "block": 4}
 
 
 class Engine(LocalEngine):
-    """Does the pieces in another order, counts them, and may be killed."""
+    """Does the pieces in another order, counts them, and may be killed, or blind to some files."""
 
     pieces: ClassVar = Counter()
     lives: ClassVar = None
+    number: ClassVar = 2
+    unseen: ClassVar = ()
+    working: ClassVar = False
 
     def __init__(self, plan):
         self.plan = plan
 
     def workers(self):
-        return 2
+        return Engine.number
 
     def map(self, job, pieces):
         work = job.begin()
@@ -47,7 +51,10 @@ class Engine(LocalEngine):
                 if Engine.lives < 0:
                     raise KeyboardInterrupt
             Engine.pieces[type(job._job).__name__] += 1
-            yield number, work(pieces[number])
+            Engine.working = True
+            done = work(pieces[number])
+            Engine.working = False
+            yield number, done
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +67,16 @@ def engine(monkeypatch):
     monkeypatch.setattr("crack_pipeline.engines.cluster.join", lambda compute: None)
     monkeypatch.setattr("crack_pipeline.engines.cluster.check_everywhere", lambda tickets, patience: None)
     monkeypatch.setattr(Engine, "pieces", Counter())
-    monkeypatch.setattr(Engine, "lives", None)
+    for name, value in {"lives": None, "number": 2, "unseen": (), "working": False}.items():
+        monkeypatch.setattr(Engine, name, value)
+    read = LocalRoot.read
+
+    def read_there(self, path):
+        if Engine.working and path.endswith(Engine.unseen):
+            raise OSError(116, "Stale file handle")
+        return read(self, path)
+
+    monkeypatch.setattr(LocalRoot, "read", read_there)
     return Engine
 
 
@@ -105,6 +121,46 @@ def test_what_is_killed_goes_on_and_sees_what_changed_meanwhile(engine, tmp_path
     assert 3 <= engine.pieces["_Develop"] - everything["_Develop"] <= 4
 
 
+def test_a_run_with_other_workers_takes_what_an_earlier_one_left(engine, tmp_path):
+    root = tmp_path / "root"
+    write_walls(root, 280, 24)
+
+    def blocks(folder):
+        engine.pieces = Counter()
+        ingest(root, tmp_path / folder, "folders", {"compute": {"engine": "ray"}}, grouped=False)
+        return engine.pieces["_Develop"]
+
+    engine.lives = 6
+    with pytest.raises(KeyboardInterrupt):
+        blocks("killed")
+    engine.lives, engine.number = None, 1
+    left, others = blocks("killed"), blocks("of one")
+    engine.number = 2
+    assert others < blocks("of two") == left + 6
+
+
+def test_what_a_worker_cannot_read_is_read_here(engine, tmp_path, caplog):
+    root = tmp_path / "root"
+    write_walls(root, 12, 64)
+    engine.unseen = ("00003.jpg", "00008.jpg")
+    found = ingest(root, tmp_path / "ray", "folders", {"compute": RAY}, partitioned=True)
+    engine.unseen = ()
+    assert_same(found, ingest(root, tmp_path / "local", "folders", {}, partitioned=True))
+    assert found.quarantine.empty
+    assert "a worker could not read" in caplog.text
+
+
+def test_workers_that_have_lost_the_root_quarantine_nothing(engine, tmp_path):
+    root = tmp_path / "root"
+    write_walls(root, 60, 32)
+    engine.unseen = tuple(f"{at:05d}.jpg" for at in range(1, 60, 2))
+    with pytest.raises(RuntimeError, match=r"wall \d+.jpg cannot be read: .*Stale file handle; see whether all nodes"):
+        ingest(root, tmp_path / "ray", "folders", {"compute": RAY}, grouped=False)
+    engine.unseen = ()
+    found = ingest(root, tmp_path / "ray", "folders", {"compute": RAY}, grouped=False)
+    assert len(found.manifest) == 60
+
+
 def test_no_photographs_are_refused_as_here(tmp_path):
     (tmp_path / "root").mkdir()
     with pytest.raises(ValueError, match="there is no photograph under the root"):
@@ -125,6 +181,22 @@ def test_parts_are_whole_or_not_there(tmp_path):
     (tmp_path / "parts/.b.part").mkdir()
     parts.keep(set())
     assert list((tmp_path / "parts").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["stack.json", "photos.parquet", "fingerprints-00000.npy"])
+def test_a_part_that_was_half_forgotten_is_written_again(engine, tmp_path, name):
+    root = tmp_path / "root"
+    write_walls(root, 12, 32)
+    parts = tmp_path / "ray/data/03_primary/ingestion/image_parts"
+    engine.lives = 2
+    with pytest.raises(KeyboardInterrupt):
+        ingest(root, tmp_path / "ray", "folders", {"compute": RAY}, grouped=False)
+    forgotten = min(parts.glob(f"[!.]*/{name}"))
+    forgotten.write_bytes(forgotten.read_bytes()[: forgotten.stat().st_size // 2])
+    assert len(PartFolderDataset(filepath=str(parts)).load().names()) == 1
+    engine.lives = None
+    found = ingest(root, tmp_path / "ray", "folders", {"compute": RAY}, partitioned=True)
+    assert_same(found, ingest(root, tmp_path / "local", "folders", {}, partitioned=True))
 
 
 @pytest.fixture(scope="module")

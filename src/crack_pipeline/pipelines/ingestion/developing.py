@@ -42,7 +42,7 @@ PHOTOS = ("photo_id", "path", "label", "mask_path", "source", "width", "height")
 DOUBTFUL = "doubtful"
 UNREADABLE = "unreadable"
 """Kind of a file whose bytes the storage does not give, which may be so for a moment only."""
-UNCERTAIN, UNUSABLE = "uncertain", "unusable"
+UNCERTAIN, UNUSABLE, OF_MACHINE = "uncertain", "unusable", "of the machine"
 
 # Pillow's copy and the array, which both exist for a moment; a picture that is turned upright needs no more
 _BYTES_PER_PIXEL = 8
@@ -124,6 +124,10 @@ def open_photograph(source: Source, path: str, *, mode: Mode, reading: Reading) 
     if isinstance(result, Undecodable):
         raise result
     return result
+
+
+class _OfMachine(Undecodable):
+    """A file that this machine cannot read, and that another one may be able to."""
 
 
 def photo_id_of(source: Source, path: str) -> str | None:
@@ -230,7 +234,7 @@ def develop_all(
 def remarks_on(result: Developed | Undecodable) -> list[str]:
     """Name what there is to say of one photograph, for `warn_of` to count."""
     if isinstance(result, Undecodable):
-        return []
+        return [OF_MACHINE] if isinstance(result, _OfMachine) else []
     return [name for name in (UNCERTAIN, UNUSABLE) if getattr(result, name)]
 
 
@@ -280,7 +284,7 @@ def _attempt(work: Callable[[], R]) -> R | Undecodable:
     try:
         return work()
     except Undecodable as why:
-        return Undecodable(why.kind, why.reason)  # without the traceback, which would keep the pixels alive
+        return type(why)(why.kind, why.reason)  # without the traceback, which would keep the pixels alive
     except MemoryError:
         return Undecodable("too many pixels", "it does not fit in memory: lower reading.max_pixels")
     except StorageLostError:
@@ -295,7 +299,7 @@ def _read(source: Source, path: str) -> bytes:
     except StorageLostError:
         raise
     except Exception as error:  # an object store raises anything
-        raise Undecodable(UNREADABLE, f"cannot be read: {error}") from None
+        raise _OfMachine(UNREADABLE, f"cannot be read: {error}") from None
 
 
 def _read_mask_file(source: Source, path: str) -> bytes:
@@ -304,7 +308,7 @@ def _read_mask_file(source: Source, path: str) -> bytes:
     except StorageLostError:
         raise
     except Exception as error:
-        raise Undecodable(MASK, f"its mask {path} cannot be read: {error}") from None
+        raise _OfMachine(MASK, f"its mask {path} cannot be read: {error}") from None
 
 
 def _pixels(data: bytes) -> int:
@@ -403,10 +407,10 @@ class _Collector:
     def add(self, row: tuple[Any, ...], result: Developed | Undecodable) -> None:
         path, _, mask_path, source, _ = row
         self.files += 1
+        self._remarks.update(remarks_on(result))
         if isinstance(result, Undecodable):
             self._rejected.append((path, result.kind, result.reason))
             return
-        self._remarks.update(remarks_on(result))
         photo = self._photos_before + len(self._photos)
         self._images += result.images
         self._masks += result.masks or []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,16 +18,18 @@ from crack_pipeline.engines.compute import Compute, Plan
 from crack_pipeline.engines.on_ray import RayEngine
 from crack_pipeline.imaging.photograph_stack import PhotographChunk
 from crack_pipeline.imaging.stack import ImageChunk, StackPart, read_description
-from crack_pipeline.pipelines.ingestion.developing import Progress, develop_all, in_rows, warn_of
+from crack_pipeline.pipelines.ingestion.developing import OF_MACHINE, Progress, develop_all, in_rows, warn_of
 from crack_pipeline.pipelines.ingestion.listing import Source
 from crack_pipeline.pipelines.ingestion.parameters import Image, Preset, Reading
 
 logger = logging.getLogger(__name__)
 
 _COLUMNS = ("path", "label", "mask_path", "source", "size", "version")
-_BLOCK, _LEAST, _PER_WORKER = 1024, 16, 8
-"""Photographs in a block: the cost of one is then below 1 % of the work (docs/ten_million.md); fewer where there are
+_SIZES, _PER_WORKER = tuple(2**n for n in range(4, 11)), 8
+"""Photographs in a block: at 1,024 its cost is a small part of the work (docs/ten_million.md); fewer where there are
 few photographs, so that every worker gets some blocks."""
+_FORGIVEN = 8
+"""Blocks that are done again here, since a worker could not read what can be read here, before the run ends."""
 
 
 def plan_there(compute: Compute) -> Plan:
@@ -81,7 +84,6 @@ def develop_there(
         return
     plan = plan_there(compute)
     engine = RayEngine(plan)
-    size = plan.block or max(_LEAST, min(_BLOCK, len(photographs) // (_PER_WORKER * engine.workers())))
     settings = {
         "root": source.name,
         "preset": preset.model_dump(mode="json"),
@@ -89,10 +91,12 @@ def develop_there(
         "limits": [reading.max_pixels, reading.min_side],
         "code": cluster.about_here().code,
     }
-    blocks = Blocks(_Rows(photographs), size, settings)
+    blocks = _cut(_Rows(photographs), plan.block, engine.workers(), settings, parts.names())
     job = _Develop(source, preset, image, reading, plan.cores)
     progress, remarks = Progress(len(photographs)), Counter[str]()
+    doubted = _Doubted(job, parts)
     for number, folder in enumerate(tables(engine, job, blocks, parts, again=False)):
+        doubted.look_at(folder, blocks[number])
         about = read_description(folder)
         remarks.update(about.get("remarks", {}))
         yield StackPart(folder, number, number == len(blocks) - 1)
@@ -100,6 +104,72 @@ def develop_there(
     progress.end()
     parts.keep(set())
     warn_of(remarks)
+
+
+def _cut(rows: Sequence[Item], asked: int | None, workers: int, settings: Mapping[str, Any], there: set[str]) -> Blocks:
+    """Cut photographs into blocks: of the size asked for, or else of that of an earlier run that has left some.
+
+    How many fit best depends on the workers, and an earlier run may have had others.
+    """
+    if asked:
+        return Blocks(rows, asked, settings)
+    fitting = [size for size in _SIZES if size * _PER_WORKER * workers <= len(rows)]
+    chosen = Blocks(rows, fitting[-1] if fitting else _SIZES[0], settings)
+    if not there or there.intersection(chosen.names):
+        return chosen
+    cuts = (Blocks(rows, size, settings) for size in _SIZES)
+    return next((cut for cut in cuts if there.intersection(cut.names)), chosen)
+
+
+class _Doubted:
+    """What workers could not read is tried here: a machine that has lost the root would quarantine all it is handed.
+
+    Parameters
+    ----------
+    job
+        What is done with a block.
+    parts
+        Where the parts are.
+    """
+
+    def __init__(self, job: _Develop, parts: Store) -> None:
+        self._job, self._parts, self._again = job, parts, 0
+
+    def look_at(self, folder: Path, block: Block) -> None:
+        """Do a block again of which a worker could not read what can be read here; RuntimeError if there are many."""
+        if not read_description(folder).get("remarks", {}).get(OF_MACHINE):
+            return
+        rejected = pd.read_parquet(folder / "rejected.parquet")
+        said = dict(zip(rejected["path"], rejected["reason"], strict=True))
+        wrong = next((path for path in said if self._is_readable(block, path)), None)
+        if wrong is None:
+            return
+        self._again += 1
+        if self._again > _FORGIVEN:
+            for name in self._parts.names():
+                if read_description(self._parts.read(name)).get("remarks", {}).get(OF_MACHINE):
+                    self._parts.remove(name)
+            raise RuntimeError(
+                f"workers of the Ray cluster cannot read photographs that can be read here: {wrong} "
+                f"{said[wrong]}; see whether all nodes still reach the root, and type the command again: what was "
+                "done of the others is kept"
+            )
+        logger.warning(
+            "a worker could not read %s (%s), and it can be read here: its block is done again",
+            wrong.path,
+            wrong.reason,
+        )
+        self._parts.remove(block.name)
+        self._parts.write(block.name, self._job.begin()(block))
+
+    def _is_readable(self, block: Block, path: str) -> bool:
+        mask = next((item[2] for item in block.items if item[0] == path), None)
+        try:
+            for file in filter(None, (path, mask)):
+                self._job.source.read(file)
+        except Exception:  # an object store raises anything
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -146,5 +216,5 @@ class _Rows(Sequence[Item]):
         return list(in_rows(part).assign(version=part["version"]).itertuples(index=False, name=None))
 
     def __iter__(self) -> Iterator[Item]:
-        for start in range(0, len(self), _BLOCK):
-            yield from self[start : start + _BLOCK]
+        for start in range(0, len(self), _SIZES[-1]):
+            yield from self[start : start + _SIZES[-1]]
