@@ -25,6 +25,8 @@ _MOST, _SHARE = 20, 0.01
 _AT_ONCE = 16
 """Pieces set aside that are taken apart at a time: their results are in memory together."""
 _SECONDS_BETWEEN_LOOKS = 10.0
+_BYTES_AT_ONCE = 2**28
+"""Bytes of pieces that are handed to Ray at a time: an ingestion of ten million photographs has ten times as many."""
 
 
 class RayEngine:
@@ -70,8 +72,21 @@ class RayEngine:
         self, job: Job[T, R], pieces: Sequence[T], heard: _Heard, *, most: int, alone: bool = False
     ) -> Iterator[tuple[int, R]]:
         """Do pieces, save up to ``most`` of them, at which workers were lost again and again."""
-        if not len(pieces):
-            return
+        from ray import cloudpickle
+
+        rows, size = [], 0
+        for number in range(len(pieces)):
+            piece = cloudpickle.dumps(pieces[number])
+            rows.append({"number": number, "piece": piece})
+            size += len(piece)
+            # Ray takes all that it is to hand out into memory
+            if size > _BYTES_AT_ONCE or number == len(pieces) - 1:
+                yield from self._run_rows(job, rows, heard, most=most, alone=alone)
+                rows, size = [], 0
+
+    def _run_rows(
+        self, job: Job[T, R], rows: list[dict[str, Any]], heard: _Heard, *, most: int, alone: bool
+    ) -> Iterator[tuple[int, R]]:
         import ray
         from ray import cloudpickle
         from ray.data import ActorPoolStrategy, DataContext
@@ -81,7 +96,6 @@ class RayEngine:
         context.enable_progress_bars = False
         context.max_errored_blocks = most
         context.execution_options.preserve_order = True  # what is out of turn waits there, not in this process
-        rows = [{"number": number, "piece": cloudpickle.dumps(piece)} for number, piece in enumerate(pieces)]
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         with warnings.catch_warnings():
             # Ray 2.64 is to drop the last argument, for which 2.60 has no other name.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from crack_pipeline.engines import cluster
-from crack_pipeline.engines.blocks import Block, Blocks, Store, tables
+from crack_pipeline.engines.blocks import Block, Blocks, Item, Store, tables
 from crack_pipeline.engines.compute import Compute
 from crack_pipeline.engines.on_ray import RayEngine
 from crack_pipeline.imaging import duplicate_verification, near_duplicates
-from crack_pipeline.imaging.duplicate_candidates import COARSE_SIZE, Pairs, ScoredPairs, choose_pairs, find_partners
+from crack_pipeline.imaging.duplicate_candidates import (
+    COARSE_SIZE,
+    SMALL,
+    Pairs,
+    ScoredPairs,
+    choose_pairs,
+    find_partners,
+)
 from crack_pipeline.imaging.near_duplicates import Distinct
 from crack_pipeline.pipelines.ingestion.parameters import Duplicates
 from crack_pipeline.pipelines.ingestion.spreading import plan_there
@@ -90,9 +97,11 @@ def find_groups_there(
         options["shortlist"],
         options["candidates_per_image"],
     )
-    band = band or min(_LARGEST_BAND, max(_LEAST_BAND, -(-count // (_PER_WORKER * engine.workers()))))
+    if band is None:  # a power of two, so that it seldom changes with the number of workers
+        band = 1 << max(1, count // (_PER_WORKER * engine.workers())).bit_length() - 1
+        band = min(_LARGEST_BAND, max(_LEAST_BAND, band))
     bands = Blocks([(start, min(start + band, count)) for start in range(0, count, band)], 1, settings | options)
-    proposed = [_pairs_in(result) for result in tables(engine, search, bands, _Section(store, "pairs"), again=False)]
+    proposed = (_pairs_in(result) for result in tables(engine, search, bands, _Section(store, "pairs"), again=False))
     pairs = choose_pairs(proposed, options["candidates_per_image"])
     logger.info(
         "%s images, %s of them distinct: %s pairs to compare",
@@ -102,7 +111,7 @@ def find_groups_there(
     )
 
     verify = _Verify(fingerprints, options["minimum_similarity"])
-    pieces = Blocks(list(_pieces(pairs, found, pairs_at_once)), 1, settings | options, lambda item: item[:2])
+    pieces = Blocks(_Pieces(pairs, found, pairs_at_once), 1, settings | options, lambda item: item[:2])
     verified = _Section(store, "same")
     judged = [result["same"].to_numpy() for result in tables(engine, verify, pieces, verified, again=False)]
     same = np.concatenate([np.empty(0, bool), *judged])
@@ -159,7 +168,8 @@ class _Search:
                 shortlist=self.shortlist,
                 per_image=self.per_image,
             )
-            return pa.table(dict(zip(ScoredPairs._fields, map(pa.array, pairs), strict=True)))
+            columns = (pa.array(column.astype(small)) for column, small in zip(pairs, SMALL, strict=True))
+            return pa.table(dict(zip(ScoredPairs._fields, columns, strict=True)))
 
         return search
 
@@ -222,10 +232,22 @@ def _pairs_in(table: Any) -> ScoredPairs:
     return ScoredPairs(*(table[name].to_numpy() for name in ScoredPairs._fields))
 
 
-def _pieces(pairs: Pairs, found: Distinct, size: int) -> Iterator[tuple[Any, ...]]:
-    """Cut pairs into pieces that name rows: number, hash of what follows, and the columns as bytes."""
-    for start in range(0, len(pairs.first), size):
-        some = slice(start, start + size)
-        columns = (found.rows[pairs.first[some]], found.rows[pairs.second[some]], pairs.orientation[some])
-        content = b"".join(column.tobytes() for column in columns)
-        yield start, hashlib.blake2b(content, digest_size=16).hexdigest(), *(column.tobytes() for column in columns)
+class _Pieces(Sequence[Item]):
+    """Pairs cut into pieces that name rows, each made when it is asked for: number, hash, and columns as bytes."""
+
+    def __init__(self, pairs: Pairs, found: Distinct, size: int) -> None:
+        self._pairs, self._found, self._size = pairs, found, size
+
+    def __len__(self) -> int:
+        return -(-len(self._pairs.first) // self._size)
+
+    def __getitem__(self, which: Any) -> Any:
+        if isinstance(which, slice):
+            return [self[number] for number in range(*which.indices(len(self)))]
+        if not 0 <= which < len(self):
+            raise IndexError(f"piece {which} of {len(self)}")
+        rows, start = self._found.rows, which * self._size
+        some = slice(start, start + self._size)
+        columns = (rows[self._pairs.first[some]], rows[self._pairs.second[some]], self._pairs.orientation[some])
+        content = [column.tobytes() for column in columns]
+        return start, hashlib.blake2b(b"".join(content), digest_size=16).hexdigest(), *content
