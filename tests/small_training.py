@@ -34,6 +34,7 @@ from crack_pipeline.training.synthetic import GeneratedSquares
 from crack_pipeline.training.vae import VAETraining
 
 TRAINED, ALL, SIDE, BATCH = 37, 48, 16, 8
+UNCHANGED = Augmentation(flips=False, brightness=0, contrast=0, gamma=0, colour=0, blur=0, noise=0, jpeg=0)
 
 
 def write_images(folder: Path) -> None:
@@ -95,7 +96,15 @@ class Lines:
 
 
 def train(
-    what: str, folder: Path, output: Path, plan: Plan, *, epochs: int, seed: int = 0, rate: float = 1e-2
+    what: str,
+    folder: Path,
+    output: Path,
+    plan: Plan,
+    *,
+    epochs: int,
+    seed: int = 0,
+    rate: float = 1e-2,
+    augmentation: Augmentation | None = None,
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Train a small network; gives it, and the history."""
     output.mkdir(parents=True, exist_ok=True)
@@ -111,7 +120,7 @@ def train(
         module = NotedSegmenter(
             create_segmenter(UNetOptions(levels=2, base_channels=4, normalisation="batch")),
             terms=[CrossEntropy(), Dice()],
-            augmentation=Augmentation(),
+            augmentation=augmentation or Augmentation(),
             optimiser="adamw",
             learning_rate=rate,
             weight_decay=0.0,

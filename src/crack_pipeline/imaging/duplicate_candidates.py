@@ -161,7 +161,7 @@ def find_partners(
 def choose_pairs(found: Iterable[ScoredPairs], per_image: int) -> Pairs:
     """Choose among the pairs that `find_partners` proposed for all images; see `find_candidates`.
 
-    The columns may be of smaller types. Takes about 40 bytes a pair while it works.
+    The columns may be of smaller types. Takes about 70 bytes a pair beside them.
     """
     pairs = ScoredPairs(*(np.concatenate(column) for column in zip(_NO_PAIRS, *found, strict=True)))
     # Both of its images may have proposed a pair.

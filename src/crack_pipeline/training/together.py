@@ -155,15 +155,12 @@ class Member(Callback):
         share_normalisation(pl_module, trainer.strategy.root_device)
         for name in self._compiled:
             pl_module.get_submodule(name).compile()
+        # Lightning calls no callback for what is raised in a process that it has started.
+        trainer.fit_loop.run = _told_of(self._told)(trainer.fit_loop.run)
         package = logging.getLogger(_PACKAGE)
         package.handlers = [_ToFile(self._told)] if trainer.is_global_zero else [logging.NullHandler()]
         package.propagate = False
         package.setLevel(logging.INFO)
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Write down what ends the process, before others notice that it is gone."""
-        kind = type(exception)
-        _append(self._told, {"failed": f"{kind.__module__}.{kind.__qualname__}", "says": str(exception)})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write down the metrics of an epoch."""
@@ -179,6 +176,17 @@ class _ToFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         _append(self._path, {"logger": record.name, "level": record.levelno, "says": record.getMessage()})
+
+
+@contextmanager
+def _told_of(told: Path) -> Iterator[None]:
+    """Write down what ends a process, before others notice that it is gone."""
+    try:
+        yield
+    except Exception as error:
+        kind = type(error)
+        _append(told, {"failed": f"{kind.__module__}.{kind.__qualname__}", "says": str(error)})
+        raise
 
 
 def _append(path: Path, what: dict[str, Any]) -> None:
