@@ -76,7 +76,7 @@ class _Normalise(torch.autograd.Function):
         return normal, mean, variance, of * images[:, 0].numel()
 
     @staticmethod
-    @once_differentiable  # type: ignore[no-untyped-call,untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         images, weight, mean, deviation = ctx.saved_tensors
         axes = (0, 2, 3)
