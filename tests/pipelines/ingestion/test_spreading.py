@@ -150,6 +150,25 @@ def test_what_a_worker_cannot_read_is_read_here(engine, tmp_path, caplog):
     assert "a worker could not read" in caplog.text
 
 
+def test_a_worker_that_has_lost_the_root_does_not_end_the_run(engine, tmp_path, monkeypatch, caplog):
+    root = tmp_path / "root"
+    write_walls(root, 12, 64)
+    content = LocalRoot._content
+
+    def content_there(self, path):
+        if Engine.working:
+            raise OSError(116, "Stale file handle")
+        return content(self, path)
+
+    monkeypatch.setattr(LocalRoot, "_content", content_there)
+    monkeypatch.setattr(LocalRoot, "_touch", content_there)
+    found = ingest(root, tmp_path / "ray", "folders", {"compute": RAY}, grouped=False)
+    assert found.quarantine.empty
+    assert len(found.manifest) == 12
+    assert "cannot be read any more" in caplog.text
+    assert "its block is done again" in caplog.text
+
+
 def test_workers_that_have_lost_the_root_quarantine_nothing(engine, tmp_path):
     root = tmp_path / "root"
     write_walls(root, 60, 32)

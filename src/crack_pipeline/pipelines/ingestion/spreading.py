@@ -16,6 +16,7 @@ from crack_pipeline.engines import cluster
 from crack_pipeline.engines.blocks import Block, Blocks, Item, Store, tables
 from crack_pipeline.engines.compute import Compute, Plan
 from crack_pipeline.engines.on_ray import RayEngine
+from crack_pipeline.imaging.decoding import StorageLostError
 from crack_pipeline.imaging.photograph_stack import PhotographChunk
 from crack_pipeline.imaging.stack import ImageChunk, StackPart, read_description
 from crack_pipeline.pipelines.ingestion.developing import OF_MACHINE, Progress, develop_all, in_rows, warn_of
@@ -78,6 +79,8 @@ def develop_there(
     ------
     Exception
         As `engines.cluster.resolve_there` and `engines.blocks.tables`.
+    StorageLostError
+        If the root cannot be read here either.
     """
     if photographs.empty:
         yield from develop_all(source, photographs, preset=preset, image=image, reading=reading)
@@ -107,7 +110,7 @@ def develop_there(
 
 
 def _cut(rows: Sequence[Item], asked: int | None, workers: int, settings: Mapping[str, Any], there: set[str]) -> Blocks:
-    """Cut photographs into blocks: of the size asked for, or else of that of an earlier run that has left some.
+    """Cut photographs into blocks: of the size asked for, or else of that of which an earlier run has left most.
 
     How many fit best depends on the workers, and an earlier run may have had others.
     """
@@ -115,10 +118,8 @@ def _cut(rows: Sequence[Item], asked: int | None, workers: int, settings: Mappin
         return Blocks(rows, asked, settings)
     fitting = [size for size in _SIZES if size * _PER_WORKER * workers <= len(rows)]
     chosen = Blocks(rows, fitting[-1] if fitting else _SIZES[0], settings)
-    if not there or there.intersection(chosen.names):
-        return chosen
-    cuts = (Blocks(rows, size, settings) for size in _SIZES)
-    return next((cut for cut in cuts if there.intersection(cut.names)), chosen)
+    cuts = (Blocks(rows, size, settings) for size in (_SIZES if there else ()))
+    return max((chosen, *cuts), key=lambda cut: len(there.intersection(cut.names)))
 
 
 class _Doubted:
@@ -156,8 +157,8 @@ class _Doubted:
             )
         logger.warning(
             "a worker could not read %s (%s), and it can be read here: its block is done again",
-            wrong.path,
-            wrong.reason,
+            wrong,
+            said[wrong],
         )
         self._parts.remove(block.name)
         self._parts.write(block.name, self._job.begin()(block))
@@ -167,6 +168,8 @@ class _Doubted:
         try:
             for file in filter(None, (path, mask)):
                 self._job.source.read(file)
+        except StorageLostError:
+            raise
         except Exception:  # an object store raises anything
             return False
         return True
@@ -192,11 +195,29 @@ class _Develop:
             }
         )
 
+        source = _SeenFromHere(self.source)
+
         def develop(block: Block) -> Iterator[ImageChunk | PhotographChunk]:
             rows = pd.DataFrame(list(block.items), columns=list(_COLUMNS))
-            return develop_all(self.source, rows, preset=self.preset, image=self.image, reading=reading)
+            return develop_all(source, rows, preset=self.preset, image=self.image, reading=reading)
 
         return develop
+
+
+class _SeenFromHere:
+    """A source of which a worker finds nothing lost, but files unreadable: another machine may still reach them."""
+
+    def __init__(self, source: Source) -> None:
+        self.name = source.name
+        self.list = source.list
+        self._read = source.read
+
+    def read(self, path: str) -> bytes:
+        """Read a file; raises OSError."""
+        try:
+            return self._read(path)
+        except StorageLostError as error:
+            raise OSError(str(error)) from error
 
 
 class _Rows(Sequence[Item]):
