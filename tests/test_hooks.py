@@ -250,11 +250,11 @@ def test_two_runs_do_not_write_to_one_folder(hooks, tmp_path, capsys):
         return Pipeline([Node(lambda: 0, None, name, name="make")])
 
     other = ProjectHooks()
-    hooks.before_pipeline_run(writing("anomaly.images"), catalog())
+    hooks.before_pipeline_run({}, writing("anomaly.images"), catalog())
     with pytest.raises(DatasetError, match=f"another run is writing to {tmp_path}/images"):
-        other.before_pipeline_run(writing("anomaly.images"), catalog())
+        other.before_pipeline_run({}, writing("anomaly.images"), catalog())
     reading = Pipeline([Node(lambda x: x, "anomaly.images", "anomaly.scores", name="score")])
-    other.before_pipeline_run(reading, catalog())
+    other.before_pipeline_run({}, reading, catalog())
 
     def end_early():
         with pytest.raises(SystemExit):
@@ -263,7 +263,7 @@ def test_two_runs_do_not_write_to_one_folder(hooks, tmp_path, capsys):
     for end in (hooks.on_pipeline_error, lambda: hooks.after_pipeline_run({}, Pipeline([]), DataCatalog()), end_early):
         hooks.after_catalog_created(catalog())
         end()
-        other.before_pipeline_run(writing("anomaly.images"), catalog())
+        other.before_pipeline_run({}, writing("anomaly.images"), catalog())
         other.on_pipeline_error()
-        hooks.before_pipeline_run(writing("anomaly.images"), catalog())
+        hooks.before_pipeline_run({}, writing("anomaly.images"), catalog())
     hooks.on_pipeline_error()

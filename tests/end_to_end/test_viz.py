@@ -21,6 +21,7 @@ WEAK = ("weak_segmentation", "weak_segmentation_predict", "weak_segmentation_eva
 SYNTHESIS = ("synthesis", "synthesis_simulated", "synthesis_gain")
 STRUCTURES = ("inspection", "inpainting")
 LIFECYCLE = ("promotion", "rollback")
+EXPORTS = ("anomaly_export", "segmentation_export", "label_free_export", "weak_segmentation_export")
 RETRAINING = ("retraining", "retraining_segmentation", "retraining_label_free", "retraining_weak_segmentation")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ATTEMPTS = 3
@@ -113,6 +114,7 @@ def test_every_stored_dataset_has_a_layer_and_layers_are_drawn(graph):
         *WEAK,
         *SYNTHESIS,
         *STRUCTURES,
+        *EXPORTS,
         *RETRAINING,
     ],
 )

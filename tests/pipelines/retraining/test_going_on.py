@@ -97,26 +97,25 @@ def test_a_version_that_is_named_is_refused_since_it_would_be_passed_over():
 
 def test_new_files_that_cannot_be_used_are_no_reason_to_train_and_not_new_twice():
     found, manifest = news("c", "d"), pd.DataFrame({"photo_id": ["a", "b"]})
-    noted = note_unusable(found, manifest, quarantined("c", "d"), found.known, RETRAINING)
+    noted, unread = note_unusable(found, manifest, quarantined("c", "d"), found.known, RETRAINING)
+    assert not unread
     assert noted["photo_id"].tolist() == ["a", "b", "c", "d"]
     ending = permit(found, manifest, noted, STABLE, RETRAINING, FOLDER)
     assert isinstance(ending, Ending) and "for 2 new photographs" in ending.reason
     one_is = pd.DataFrame({"photo_id": ["a", "b", "d"]})
-    assert note_unusable(found, one_is, quarantined("c"), found.known, RETRAINING)["photo_id"].tolist() == [
-        "a",
-        "b",
-        "c",
-    ]
+    noted_of_one, _ = note_unusable(found, one_is, quarantined("c"), found.known, RETRAINING)
+    assert noted_of_one["photo_id"].tolist() == ["a", "b", "c"]
     assert permit(found, one_is, noted, STABLE, RETRAINING, FOLDER) == FOLDER
 
 
 def test_what_the_storage_does_not_give_for_a_while_stays_new():
     found, manifest = news("c", "d"), pd.DataFrame({"photo_id": ["a", "b", "d"]})
-    unread, bold = quarantined("c", kind="unreadable"), Retraining(most_lost=0.5, drift=DriftCheck())
-    assert note_unusable(found, manifest, unread, found.known, bold)["photo_id"].tolist() == ["a", "b"]
-    assert remember(found, 7, manifest, unread, decision())["photo_id"].tolist() == ["a", "b", "d"]
+    quarantine, bold = quarantined("c", kind="unreadable"), Retraining(most_lost=0.5, drift=DriftCheck())
+    noted, unread = note_unusable(found, manifest, quarantine, found.known, bold)
+    assert noted["photo_id"].tolist() == ["a", "b"]
+    assert remember(found, 7, unread, decision())["photo_id"].tolist() == ["a", "b", "d"]
     with pytest.raises(ValueError, match=r"1 of 4 photographs could be read when .* such as c: .* Run it again"):
-        note_unusable(found, manifest, unread, found.known, RETRAINING)
+        note_unusable(found, manifest, quarantine, found.known, RETRAINING)
 
 
 def test_a_drift_warns_or_stops(caplog):
@@ -131,8 +130,7 @@ def test_a_drift_warns_or_stops(caplog):
 
 
 def test_the_record_is_of_all_photographs_and_of_the_version_that_was_registered():
-    manifest = pd.DataFrame({"photo_id": ["a", "b"]})  # c is damaged, and not new a second time
-    record = remember(news("c"), 7, manifest, quarantined("c"), decision())
+    record = remember(news("c"), 7, frozenset(), decision())  # c is damaged, and not new a second time
     assert record["photo_id"].tolist() == ["a", "b", "c"] and (record["version"] == 7).all()
 
 

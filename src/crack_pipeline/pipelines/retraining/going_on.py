@@ -126,7 +126,7 @@ def go_on(news: News, finished: Decision | None, raw: Source, *, model: Model) -
 
 def note_unusable(
     news: News, manifest: pd.DataFrame, quarantine: pd.DataFrame, known: pd.DataFrame, retraining: Retraining
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, frozenset[str]]:
     """Add to the record the new photographs that the ingestion could not use: they are not new a second time.
 
     Parameters
@@ -142,8 +142,10 @@ def note_unusable(
 
     Returns
     -------
-    DataFrame
-        The record. What could be read when it was looked for, and not when it was ingested, stays new.
+    record : DataFrame
+        With them.
+    unread : frozenset of str
+        Paths of what could be read when it was looked for, and not when it was ingested: it stays new.
 
     Raises
     ------
@@ -157,11 +159,12 @@ def note_unusable(
             f"and not when they were ingested, such as {news.photographs.loc[unread, 'path'].iloc[0]}: the place where "
             "they lie gives way, and nothing is trained. Run it again once it can be read"
         )
+    paths = frozenset(news.photographs.loc[unread, "path"])
     unusable = news.photographs["photo_id"].isin(news.new - set(manifest["photo_id"])) & ~unread
     if not unusable.any() or news.newest is None:
-        return known
+        return known, paths
     noted = as_record(news.photographs[unusable], news.newest.version)
-    return pd.concat([known, noted], ignore_index=True)[list(KNOWN)]
+    return pd.concat([known, noted], ignore_index=True)[list(KNOWN)], paths
 
 
 def permit(
@@ -240,9 +243,7 @@ def record_decision(
     return itertools.chain([proposal], anew)
 
 
-def remember(
-    news: News, registered: int, manifest: pd.DataFrame, quarantine: pd.DataFrame, settled: Decision
-) -> pd.DataFrame:
+def remember(news: News, registered: int, unread: frozenset[str], settled: Decision) -> pd.DataFrame:
     """Write down, after all else, what the version that was decided about was made with.
 
     Parameters
@@ -251,12 +252,12 @@ def remember(
         What there was when the run began.
     registered
         The version.
-    manifest, quarantine
-        The photographs that could be used, and the files that could not: what could not be read stays new.
+    unread
+        As `note_unusable` gives them.
     settled
         The decision, which has been carried out when this is called.
     """
-    return as_record(news.photographs[~_unread(news, manifest, quarantine)], registered)
+    return as_record(news.photographs[~news.photographs["path"].isin(unread)], registered)
 
 
 def _unread(news: News, manifest: pd.DataFrame, quarantine: pd.DataFrame) -> pd.Series[bool]:

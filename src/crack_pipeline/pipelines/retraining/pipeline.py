@@ -95,7 +95,7 @@ def _compared(model: Model, own: str) -> Pipeline:
         Node(
             note_unusable,
             ["news", *(f"{model}.{what}" for what in ("manifest", "quarantine")), "known_before", RETRAINING],
-            "known_noted",
+            ["known_noted", "unread"],
             name="note_unusable",
         ),
         Node(
@@ -117,7 +117,6 @@ def _compared(model: Model, own: str) -> Pipeline:
 
 def _concluded(model: Model, own: str) -> Pipeline:
     """Decide about the version that was registered, and remember what it was made with."""
-    tables = [f"{model}.{what}" for what in ("manifest", "quarantine")]
     registered = f"{model}.registered_model"
     return _placed(
         own,
@@ -129,7 +128,7 @@ def _concluded(model: Model, own: str) -> Pipeline:
             "promotion.recorded",
             name="record_decision",
         ),
-        Node(remember, ["news", registered, *tables, "promotion.settled"], "known_after", name="remember"),
+        Node(remember, ["news", registered, "unread", "promotion.settled"], "known_after", name="remember"),
     )
 
 
