@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from contextlib import ExitStack
 from types import SimpleNamespace
 
@@ -280,6 +281,7 @@ def test_of_processes_that_want_to_write_at_once_one_does(servers):
         told = [text for text in said if text != HAS_IT]
         assert all(f"{SHARED}/at_once/images" in text and f"(process {holder.pid} on " in text for text in told), said
         holder.kill()
+    time.sleep(2.5)  # the store tells the time in whole seconds
     with waiting(f"{SHARED}/at_once/images", 2, dead=1.0) as (late, next_one):
         late.tell()
         assert late.hear() == HAS_IT  # the one before was killed

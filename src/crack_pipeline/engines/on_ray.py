@@ -193,14 +193,17 @@ class _Heard(logging.Handler):
         """Listen as long as the context lasts; Ray's own file of logs still gets everything."""
         source = logging.getLogger("ray.data")
         source.setLevel(logging.ERROR)
-        for handler in source.handlers:
-            if isinstance(handler, logging.StreamHandler):
-                handler.setLevel(logging.CRITICAL)
+        screens = [one for one in source.handlers if isinstance(one, logging.StreamHandler)]
+        levels = [screen.level for screen in screens]
+        for screen in screens:
+            screen.setLevel(logging.CRITICAL)
         source.addHandler(self)
         try:
             yield
         finally:
             source.removeHandler(self)
+            for screen, level in zip(screens, levels, strict=True):
+                screen.setLevel(level)
 
 
 class _Worker:
