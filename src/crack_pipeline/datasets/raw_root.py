@@ -393,7 +393,8 @@ class RootTicket:
         try:
             content = self._root.read(self._path)
         except (OSError, StorageLostError) as error:
-            raise OSError(f"{self._path} cannot be read there: {getattr(error, 'strerror', None) or error}") from None
+            why = (error.__cause__ or error) if isinstance(error, StorageLostError) else error
+            raise OSError(f"{self._path} cannot be read there: {getattr(why, 'strerror', None) or why}") from None
         if hashlib.blake2b(content).digest() != self._hash:
             raise OSError(f"{self._path} is another file there")
 
