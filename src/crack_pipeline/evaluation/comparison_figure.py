@@ -8,9 +8,11 @@ from matplotlib.figure import Figure
 
 from crack_pipeline.evaluation.figures import COLOURS, INK, message_figure, new_figure, tidy
 
+_MARKS = "osD^v"
+
 
 def comparison_figure(comparison: pd.DataFrame) -> Figure:
-    """Draw Dice of segmenters with its interval, the best on top, in a colour for what each has learned from.
+    """Draw Dice of segmenters with its interval, the best on top, in a colour and a shape for what each has learned from.
 
     Parameters
     ----------
@@ -28,18 +30,22 @@ def comparison_figure(comparison: pd.DataFrame) -> Figure:
     figure = new_figure(7.2, 1.4 + 0.42 * len(table) + 0.2 * table["learned_from"].nunique())
     axes = figure.subplots()
     tidy(axes)
-    kinds = dict(zip(dict.fromkeys(sorted(table["learned_from"])), COLOURS, strict=False))
+    kinds = {
+        kind: (COLOURS[number % len(COLOURS)], _MARKS[number // len(COLOURS) % len(_MARKS)])
+        for number, kind in enumerate(sorted(set(table["learned_from"])))
+    }
     named: set[str] = set()
     for place, (_, row) in enumerate(table.iterrows()):
         kind = row["learned_from"]
+        colour, mark = kinds[kind]
         ends = np.array([[row["dice"] - row["dice_low"]], [row["dice_high"] - row["dice"]]], np.float64)
         axes.errorbar(
             row["dice"],
             place,
             xerr=None if np.isnan(ends).any() else ends,
-            fmt="o",
-            color=kinds[kind],
-            markerfacecolor="white" if row["seen"] else kinds[kind],
+            fmt=mark,
+            color=colour,
+            markerfacecolor="white" if row["seen"] else colour,
             capsize=3,
             label=None if kind in named else kind,
         )
