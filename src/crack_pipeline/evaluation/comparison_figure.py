@@ -12,7 +12,7 @@ _MARKS = "osD^v"
 
 
 def comparison_figure(comparison: pd.DataFrame) -> Figure:
-    """Draw Dice of segmenters with its interval, the best on top, in a colour and a shape for what each has learned from.
+    """Draw Dice of segmenters with its interval, the best on top, in a colour and shape for what each has learned from.
 
     Parameters
     ----------
