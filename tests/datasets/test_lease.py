@@ -1,5 +1,6 @@
 """Who may write to a folder: one run at a time, on the disk and in a store."""
 
+import errno
 import multiprocessing
 import os
 import threading
@@ -28,6 +29,24 @@ def store(monkeypatch, tmp_path):
 @pytest.fixture(params=["disk", "store"])
 def place(request, tmp_path):
     return str(tmp_path / "data/images") if request.param == "disk" else STORE
+
+
+def test_a_disk_without_locks_is_warned_of_and_another_fault_is_an_error(tmp_path, monkeypatch, caplog):
+    lock = DiskLease(tmp_path / "images")
+
+    def fails_with(number):
+        def flock(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("fcntl.flock", flock)
+
+    fails_with(errno.ENOLCK)
+    lock.take()
+    lock.release()
+    assert "lies on a file system without locks" in caplog.text
+    fails_with(errno.EIO)
+    with pytest.raises(DatasetError, match=r"cannot be written to: .*Input/output error"):
+        lock.take()
 
 
 def test_one_has_it_at_a_time(place):

@@ -27,7 +27,7 @@ RENEWED, DEAD = 30.0, 180.0
 """Seconds: how often a run says that it lives, and after which silence it is taken for dead."""
 
 _JOINED = 10.0
-_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
 
 
 class Holder(BaseModel):
@@ -105,8 +105,8 @@ class DiskLease(Lease):
             raise DatasetError(
                 f"another run is writing to {self.place} ({self._who()}): start this one when that has ended"
             ) from None
-        except (OSError, NotImplementedError) as error:
-            if not isinstance(error, NotImplementedError) and error.errno not in _WITHOUT_LOCKS:
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
                 raise DatasetError(f"{self.place} cannot be written to: {error}") from error
             logger.warning("%s lies on a file system without locks: let no two runs write there", self.place)
 
@@ -167,10 +167,8 @@ class StoreLease(Lease):
 
     def check(self) -> None:
         """See `Lease.check`."""
-        if (
-            self._thread is not None and time.time() - self._heard > DEAD - RENEWED
-        ):  # a machine that slept, or was cut off
-            try:
+        if self._thread is not None and time.time() - self._heard > DEAD - RENEWED:
+            try:  # this machine slept, or was cut off
                 self._write(self._own)
             except Exception as error:
                 raise DatasetError(
