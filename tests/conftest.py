@@ -129,27 +129,22 @@ def sample(tmp_path_factory: pytest.TempPathFactory, kedro: RunKedro) -> Path:
 def finished_project(tmp_path_factory: pytest.TempPathFactory, kedro: RunKedro, sample: Path) -> Path:
     """A copy of the project, to read only, in which `sample` and `anomaly` have been run in tiny sizes."""
 
-    def finish(folder: Path) -> None:
-        _copy_project(folder)
-        shutil.copytree(sample.parents[1], folder / "data", dirs_exist_ok=True)
-        done = kedro(folder, "run", "--pipeline", "anomaly")
-        assert done.returncode == 0, f"anomaly:\n{done.stdout[-4000:]}"
-
-    return _once(tmp_path_factory, "finished", finish)
+    return _once(tmp_path_factory, "finished", lambda folder: _finish(folder, "anomaly", kedro, sample))
 
 
 @pytest.fixture(scope="session")
 def segmented_project(tmp_path_factory: pytest.TempPathFactory, kedro: RunKedro, sample: Path) -> Path:
     """A copy of the project, to read only, in which `sample` and `segmentation` have been run in tiny sizes."""
 
-    def finish(folder: Path) -> None:
-        _copy_project(folder)
-        shutil.copytree(sample.parents[1], folder / "data", dirs_exist_ok=True)
-        done = kedro(folder, "run", "--pipeline", "segmentation")
-        assert done.returncode == 0, f"segmentation:\n{done.stdout[-4000:]}"
-        (folder / "said.txt").write_text(done.stdout)
+    return _once(tmp_path_factory, "segmented", lambda folder: _finish(folder, "segmentation", kedro, sample))
 
-    return _once(tmp_path_factory, "segmented", finish)
+
+def _finish(folder: Path, pipeline: str, kedro: RunKedro, sample: Path) -> None:
+    _copy_project(folder)
+    shutil.copytree(sample.parents[1], folder / "data", dirs_exist_ok=True)
+    done = kedro(folder, "run", "--pipeline", pipeline)
+    assert done.returncode == 0, f"{pipeline}:\n{done.stdout[-4000:]}"
+    (folder / "said.txt").write_text(done.stdout)
 
 
 def _copy_project(project: Path) -> Path:

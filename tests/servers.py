@@ -64,9 +64,27 @@ def database(programs: Path) -> Iterator[str]:
 @contextmanager
 def served(arguments: Sequence[str], port: int, surroundings: Mapping[str, str], log: Path) -> Iterator[None]:
     """Run ``python -m ...`` until the end of the context, which begins when the port takes connections."""
+    with running([sys.executable, "-m", *arguments], port, surroundings, log):
+        yield
+
+
+@contextmanager
+def champion_served(model: str, registry: str, surroundings: Mapping[str, str], log: Path) -> Iterator[str]:
+    """Let MLflow serve the champion of a model; gives the address that answers."""
+    port = free_port()
+    wanted = ["-m", f"models:/{model}@champion", "--env-manager", "local", "-p", str(port), "-h", "127.0.0.1"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{surroundings['PATH']}"
+    env = {**surroundings, "MLFLOW_TRACKING_URI": registry, "PATH": path}
+    with served(["mlflow", "models", "serve", *wanted], port, env, log):
+        yield f"http://127.0.0.1:{port}/invocations"
+
+
+@contextmanager
+def running(command: Sequence[str], port: int, surroundings: Mapping[str, str], log: Path) -> Iterator[None]:
+    """Run a server until the end of the context, which begins when its port takes connections."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            command,
             env=dict(surroundings),
             cwd=log.parent,
             stdout=output,

@@ -7,22 +7,17 @@ used. Folders are those of the fixture ``world``, sizes those of ``conf/test``. 
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
-import signal
-import socket
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 import warm_start
 from documented import LARGE_OPTIONS, SMALL, Command, commands, filled, pages
+from servers import free_port, running
 
 pytestmark = pytest.mark.slow
 
@@ -128,24 +123,12 @@ def run_benchmark(command, world):
 
 def serve_and_ask(command, world):
     """Start a server, ask it what the page asks, and stop it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     text = re.sub(r" (-p|--port) \d+", "", command.text)
     text += f" -h 127.0.0.1 -p {port}" if "mlflow" in text.split() else f" --host 127.0.0.1 --port {port}"
     tracked = {"MLFLOW_TRACKING_URI": f"sqlite:///{world.project}/mlflow.db"}
-    log = world.project / "server.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            ["bash", "-c", f"exec env {text}"],
-            cwd=world.project,
-            env=world.surroundings | tracked,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/ping", server, log)
+    server = ["bash", "-c", f"exec env {text}"]
+    with running(server, port, world.surroundings | tracked, world.project / "server.log"):
         page = next(page for page in pages() if str(page).endswith(command.page))
         for asking in commands(page):
             if asking.recipe and asking.recipe.how == "ask":
@@ -154,20 +137,7 @@ def serve_and_ask(command, world):
                 ended, said = run_line(Command(asking.page, asking.line, line), world)
                 if ended:
                     return ended, f"{line}\n{said}"
-        return 0, ""
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(SECONDS)
-
-
-def wait_for(address, server, log):
-    deadline = time.monotonic() + SECONDS
-    while True:
-        try:
-            return urllib.request.urlopen(address, timeout=10)
-        except (urllib.error.URLError, OSError):
-            assert server.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
-            time.sleep(0.2)
+    return 0, ""
 
 
 def prepare(command, world):

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -25,6 +18,7 @@ from crack_pipeline.datasets.model_registry import read
 from crack_pipeline.pipelines.sample.nodes import render_photographs
 from crack_pipeline.pipelines.sample.parameters import Sample
 from registry import use_registry
+from servers import champion_served
 
 MODEL, SECONDS = "anomaly", 120
 POOR = "anomaly.scoring.use=mse"  # the published score, which is poor on these photographs
@@ -75,42 +69,12 @@ def roles_in(project):
 
 def ask_champion(project, surroundings, photograph):
     """Serve the champion, and ask it over HTTP about a photograph."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = surroundings | {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{surroundings['PATH']}",
-    }
-    command = ["models", "serve", "-m", f"models:/{MODEL}@champion", "--env-manager", "local", "-p", str(port)]
-    with (project / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command, "-h", "127.0.0.1"],
-            env=env,
-            cwd=project,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            deadline = time.monotonic() + SECONDS
-            while True:
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=SECONDS)
-                    break
-                except urllib.error.URLError:
-                    said = (project / "server.log").read_text()
-                    assert server.poll() is None and time.monotonic() < deadline, said
-                    time.sleep(0.1)
-            body = {"dataframe_records": [{"image": base64.b64encode(photograph).decode()}]}
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
-            )
-            with urllib.request.urlopen(request, timeout=SECONDS) as response:
-                return json.load(response)["predictions"][0]
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            server.wait(SECONDS)
+    registry = f"sqlite:///{project}/mlflow.db"
+    with champion_served(MODEL, registry, surroundings, project / "server.log") as address:
+        body = {"dataframe_records": [{"image": base64.b64encode(photograph).decode()}]}
+        request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=SECONDS) as response:
+            return json.load(response)["predictions"][0]
 
 
 def test_a_training_registers_and_the_first_one_is_promoted_without_being_trained_again(story):

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import mlflow
@@ -23,6 +16,7 @@ import pytest
 
 from hostile import encoded, photograph, png_of_size
 from served_pictures import files, text
+from servers import champion_served
 
 SECONDS = 120
 GOOD = text(files()["jpg"])
@@ -33,38 +27,9 @@ LARGE = text(cv2.imencode(".png", np.zeros((600, 500), np.uint8))[1].tobytes())
 def address(registry, surroundings, tmp_path_factory):
     """Serve the champion in a process of its own."""
     mlflow.MlflowClient().set_registered_model_alias("segmentation", "champion", "1")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("server")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{surroundings['PATH']}"
-    command = ["models", "serve", "-m", "models:/segmentation@champion", "--env-manager", "local", "-p", str(port)]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command, "-h", "127.0.0.1"],
-            env=surroundings | {"MLFLOW_TRACKING_URI": registry, "PATH": path},
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            wait_for(f"http://127.0.0.1:{port}/ping", server, folder / "log")
-            yield f"http://127.0.0.1:{port}/invocations"
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            server.wait(SECONDS)
-
-
-def wait_for(address, server, log):
-    deadline = time.monotonic() + SECONDS
-    while True:
-        try:
-            return urllib.request.urlopen(address, timeout=SECONDS)
-        except urllib.error.URLError:
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+    log = tmp_path_factory.mktemp("server") / "log"
+    with champion_served("segmentation", registry, surroundings, log) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")
