@@ -105,7 +105,7 @@ def test_an_engine_that_loses_or_repeats_a_block_is_found_out(engine, message, s
     with pytest.raises(RuntimeError, match=message):
         list(in_order(engine, Lengths(), blocks))
     with pytest.raises(RuntimeError, match=message):
-        list(tables(engine, Lengths(), blocks, store, again=False))
+        list(tables(engine, Lengths(), blocks, store))
 
 
 @pytest.mark.parametrize("engine", [LocalEngine(), Backwards()])
@@ -114,23 +114,23 @@ def test_a_run_that_is_started_again_does_only_what_is_missing(store, engine):
     blocks = cut(paths)
     killed = Lengths(ends_after=3)
     with pytest.raises(KeyboardInterrupt):
-        list(tables(engine, killed, blocks, store, again=False))
+        list(tables(engine, killed, blocks, store))
     assert store.names() == set(killed.done)
     again = Lengths()
-    assert listed(tables(engine, again, blocks, store, again=False)) == paths
+    assert listed(tables(engine, again, blocks, store)) == paths
     assert sorted([*killed.done, *again.done]) == sorted(blocks.names)
     nothing = Lengths()
-    assert listed(tables(engine, nothing, blocks, store, again=False)) == paths
+    assert listed(tables(engine, nothing, blocks, store)) == paths
     assert nothing.done == []
 
 
 def test_blocks_of_other_runs_go_when_a_run_is_complete(store):
-    list(tables(LocalEngine(), Lengths(), cut(["a", "b"], 1), store, again=False))
+    list(tables(LocalEngine(), Lengths(), cut(["a", "b"], 1), store))
     blocks = cut(["b", "c"], 1)
-    list(tables(LocalEngine(), Lengths(), blocks, store, again=False))
+    list(tables(LocalEngine(), Lengths(), blocks, store))
     assert store.names() == set(blocks.names)
 
 
 def test_without_a_store_tables_come_back_in_order():
     blocks = cut([str(number) for number in range(30)])
-    assert listed(tables(Backwards(), Lengths(), blocks, None, again=False)) == [str(number) for number in range(30)]
+    assert listed(tables(Backwards(), Lengths(), blocks, None)) == [str(number) for number in range(30)]

@@ -126,8 +126,6 @@ def tables(
     job: Job[Block, Any],
     blocks: Blocks,
     store: Store | None,
-    *,
-    again: bool,
 ) -> Iterator[Any]:
     """Do a job with blocks, and give a table of each, in the order of the blocks.
 
@@ -142,9 +140,6 @@ def tables(
     store
         Workers write the tables into it, and they are read from there, so that no more than one is in memory; after
         the last one, what was kept of other runs is removed. None: the tables come back to this process.
-    again
-        Whether the job is done with blocks, too, that are in the store, because it finds out itself whether something
-        has changed that is not part of their names.
 
     Raises
     ------
@@ -154,7 +149,7 @@ def tables(
     if store is None:
         yield from in_order(engine, job, blocks)
         return
-    there = set() if again else store.names().intersection(blocks.names)
+    there = store.names().intersection(blocks.names)
     missing = [number for number, name in enumerate(blocks.names) if name not in there]
     if there:
         logger.info("%s of %s blocks are there from an earlier run", f"{len(there):,}", f"{len(blocks):,}")

@@ -101,7 +101,7 @@ def score_images(job: ImageScoring, table: pd.DataFrame, store: Store | None = N
     blocks = Blocks(items, job.plan.block or _IMAGES_IN_A_BLOCK, settings, identify=lambda item: item[0])
     progress = Progress(len(items), "scored", things="images")
     found = []
-    for part in tables(engine_of(job.plan), job, blocks, store, again=False):
+    for part in tables(engine_of(job.plan), job, blocks, store):
         found.append(part.to_pandas())
         progress.step([Outcome(image_id, True) for image_id in found[-1]["image_id"]])
     if not found:

@@ -101,7 +101,7 @@ def find_groups_there(
         band = 1 << max(1, count // (_PER_WORKER * engine.workers())).bit_length() - 1
         band = min(_LARGEST_BAND, max(_LEAST_BAND, band))
     bands = Blocks([(start, min(start + band, count)) for start in range(0, count, band)], 1, settings | options)
-    proposed = (_pairs_in(result) for result in tables(engine, search, bands, _Section(store, "pairs"), again=False))
+    proposed = (_pairs_in(result) for result in tables(engine, search, bands, _Section(store, "pairs")))
     pairs = choose_pairs(proposed, options["candidates_per_image"])
     logger.info(
         "%s images, %s of them distinct: %s pairs to compare",
@@ -113,7 +113,7 @@ def find_groups_there(
     verify = _Verify(fingerprints, options["minimum_similarity"])
     pieces = Blocks(_Pieces(pairs, found, pairs_at_once), 1, settings | options, lambda item: item[:2])
     verified = _Section(store, "same")
-    judged = [result["same"].to_numpy() for result in tables(engine, verify, pieces, verified, again=False)]
+    judged = [result["same"].to_numpy() for result in tables(engine, verify, pieces, verified)]
     same = np.concatenate([np.empty(0, bool), *judged])
     for section in (verified, _Section(store, "pairs"), table):
         section.keep(set())

@@ -98,7 +98,7 @@ def develop_there(
     job = _Develop(source, preset, image, reading, plan.cores)
     progress, remarks = Progress(len(photographs)), Counter[str]()
     doubted = _Doubted(job, parts)
-    for number, folder in enumerate(tables(engine, job, blocks, parts, again=False)):
+    for number, folder in enumerate(tables(engine, job, blocks, parts)):
         doubted.look_at(folder, blocks[number])
         about = read_description(folder)
         remarks.update(about.get("remarks", {}))
