@@ -117,8 +117,11 @@ class Report:
         self.wait(lambda: self.run(ready))
 
     def column(self, table, number):
-        rows = f"#{table}-table tbody tr > :nth-child({number})"
-        return self.run("return [...document.querySelectorAll(arguments[0])].map(cell => cell.textContent)", rows)
+        return self.texts(f"#{table}-table tbody tr > :nth-child({number})")
+
+    def texts(self, selector):
+        """All in one moment: what is drawn anew between two looks at it is gone."""
+        return self.run("return [...document.querySelectorAll(arguments[0])].map(found => found.textContent)", selector)
 
     def status(self, table):
         return self.one(f"#{table}-pager p").text
@@ -368,7 +371,7 @@ def test_a_crack_is_chosen_from_the_table_of_all(report):
 
 def test_cracks_are_chosen_by_mouse_and_keys(report):
     report.open("#photo=1")
-    assert [text.text for text in report.all("#lines text")] == ["c1", "c2", "c3"]
+    assert report.texts("#lines text") == ["c1", "c2", "c3"]
     report.one("[data-crack=c3] .hit").click()
     assert report.fragment() == "#photo=1&crack=c3"
     report.one("#viewport").send_keys("c")
