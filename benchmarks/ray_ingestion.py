@@ -6,12 +6,12 @@
     python benchmarks/ray_ingestion.py tables [--number 200000]
     python benchmarks/ray_ingestion.py search [--number 10000 100000 1000000] [--band 1024]
 
-``rate`` and ``memory`` need root on Linux: the nodes, of one core each, are on two hosts with networks of their own on
-this machine, which should have two cores that do nothing else. A rate is that of the blocks written between the first
-quarter and the last one; the time of the whole run, with the start of workers and the search for near-duplicates, is
-printed beside it. ``memory`` prints the most that any process had, of the workers and of the one that runs the
-pipeline. ``search`` takes made-up coarse maps, looks for the partners of some bands among all, and prints processor
-time, which other processes disturb less than the time of day.
+``rate`` and ``memory`` need root on Linux: the nodes are on two hosts with networks of their own on this machine. For
+``rate`` each host has one of its cores, for the command, too, as the local engine has, and nothing else should run. A
+rate is that of the blocks written between the first quarter and the last one; the time of the whole run, with the start
+of workers and the search for near-duplicates, is printed beside it. ``memory`` prints the most that any process had, of
+the workers and of the one that runs the pipeline. ``search`` takes made-up coarse maps, looks for the partners of some
+bands among all, and prints processor time, which other processes disturb less than the time of day.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import resource
 import shutil
 import sys
@@ -55,6 +56,7 @@ def rate(options: argparse.Namespace, folder: Path) -> None:
     """Print photographs per second of the local engine, of one node and of two."""
     number = options.number[0]
     _write_alike(folder / "root", number, options.side)
+    os.sched_setaffinity(0, {0})
     rates, whole = {}, {}
     for name in ("local engine", "1 node", "2 nodes"):
         if name == "local engine":
@@ -68,7 +70,7 @@ def rate(options: argparse.Namespace, folder: Path) -> None:
             rates[name] = (number - first) / (ended - started)
             whole[name] = ended - began
             continue
-        with two_hosts(nodes=("head", "other")[: int(name[0])]) as hosts:
+        with two_hosts(nodes=("head", "other")[: int(name[0])], pinned=True) as hosts:
             done = _on_cluster(hosts, folder / "root", folder / name, options.block)
         whole[name] = done["seconds"]
         images = folder / name / "data/03_primary/ingestion/images"
