@@ -103,7 +103,11 @@ def test_all_share_the_data_and_mount_only_what_is_there(manifest):
     for pod in pods(manifest):
         volumes = {volume["name"] for volume in pod["volumes"]}
         assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
         for container in pod["containers"]:
+            unprivileged = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+            assert container["securityContext"] == unprivileged
             mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
             assert set(mounts) == volumes
             assert mounts["data"] == "/opt/crack-pipeline/data"
@@ -122,3 +126,41 @@ def test_ray_knows_the_options(manifest):
         assert int(group["rayStartParams"]["object-store-memory"]) < 2 * 2**30
         probed = group["template"]["spec"]["containers"][0]
         assert str(probed["readinessProbe"]["tcpSocket"]["port"]) == group["rayStartParams"]["node-manager-port"]
+
+
+def test_the_job_waits_for_the_head_and_for_all_cores(manifest, tmp_path):
+    asked = tmp_path / "asked"
+    commands = {
+        "ray": '[ "$1" = start ] || [ "$(grep -c "ray health-check" {asked})" -gt 1 ]',
+        "python": '[ "$(grep -c "python.* 64 *$" {asked})" -gt 2 ]',
+        "kedro": "true",
+        "sleep": "true",
+    }
+    for name, does in commands.items():
+        script = tmp_path / name
+        script.write_text(
+            f'#!/bin/sh\necho "{name} $*" | tr "\\n" " " >>{asked}; echo >>{asked}\n{does.format(asked=asked)}\n'
+        )
+        script.chmod(0o755)
+    pod = manifest["Job"]["spec"]["template"]["spec"]["containers"][0]
+    cores = {variable["name"]: variable.get("value") for variable in pod["env"]}["CORES"]
+    workers = manifest["RayCluster"]["spec"]["workerGroupSpecs"]
+    each = [int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]) for group in workers]
+    assert int(cores) == sum(group["replicas"] * has for group, has in zip(workers, each, strict=True))
+    done = subprocess.run(
+        [*pod["command"], *pod["args"]],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "CORES": cores},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "the head of the cluster is not there yet",
+        "the workers are not all there yet",
+        "the workers are not all there yet",
+    ]
+    assert [line.split()[:2] for line in asked.read_text().splitlines() if not line.startswith("sleep")][-1] == [
+        "kedro",
+        "run",
+    ]
