@@ -10,7 +10,12 @@ import pytest
 
 from documented import ROOT
 
-PAGE = ROOT / "docs/troubleshooting.md"
+PAGE, CLUSTER = ROOT / "docs/troubleshooting.md", ROOT / "docs/ray.md"
+VALUE = re.compile(
+    r"\b\d+ workers of 1 cores and 0 GPUs$|(?:\b(?:Ray|Python|crack-pipeline) )?\b\d[\w.:]*|(?<=\s)raw_root /\S+|/\S+"
+    r"|\bOSError: \w\.jpg|\bNo such file or directory|\bcuda$"
+)
+"""What stands in an example in the place of something that differs: numbers, versions, addresses, paths."""
 OF_OTHERS = (
     "Extra inputs",
     "Failed to find the pipeline",
@@ -34,6 +39,17 @@ def messages():
                     yield message
 
 
+def messages_of_a_cluster():
+    """Read what is said there, in parts: some are put together of a line for all and one for each node."""
+    inside = False
+    for line in CLUSTER.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip(" |") for cell in line.split(" | ")]
+        inside = line.startswith("|") and (inside or cells[-1] in ("what is said", "what happens"))
+        for message in re.findall(r"`([^`]+)`", cells[-1]) if inside else ():
+            if len(message.split()) > 3:
+                yield from re.split(r"(?<=:) (?=10\.0\.0\.2: )", message)
+
+
 @cache
 def texts():
     """Every text of the code; what is put into it is a zero byte."""
@@ -50,10 +66,19 @@ def texts():
 
 @pytest.mark.parametrize("message", sorted(set(messages())))
 def test_the_code_says_so(message):
-    parts = [part for part in re.split(r"…", message) if part.strip()]
+    check([part for part in re.split(r"…", message) if part.strip()])
+
+
+@pytest.mark.parametrize("message", sorted(set(messages_of_a_cluster())))
+def test_the_code_says_so_of_a_cluster(message):
+    check([part for part in re.split("…", VALUE.sub("…", message)) if len(part) > 2])
+
+
+def check(parts):
     pattern = re.compile(".*".join(re.escape(part.strip()) for part in parts), re.DOTALL)
     assert any(pattern.search(text) for text in texts())
 
 
 def test_there_are_many():
     assert len(set(messages())) > 30
+    assert len(set(messages_of_a_cluster())) > 15
