@@ -75,6 +75,15 @@ def test_an_address_where_nothing_answers_is_given_up_in_time(monkeypatch):
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+@pytest.mark.parametrize("address", ["10.0.0.1", "head", "10.0.0.1:", "ray://10.0.0.1:10001"])
+def test_what_is_no_address_of_a_head_is_refused_at_once(monkeypatch, address):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setattr(cluster.subprocess, "run", None)
+    with pytest.raises(ConnectionError, match=f"compute.address is {address}, .*such as 10.0.0.1:6379"):
+        cluster.join(Compute(engine="ray", address=address))
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 def test_a_run_is_given_up_before_anything_else_is_looked_at(project, kedro):
     asked = "compute.engine=ray,compute.address=127.0.0.1:1,compute.patience=2"
     done = kedro(project, "run", "--pipeline", "anomaly_predict", "--params", asked)

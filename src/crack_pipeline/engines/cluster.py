@@ -331,6 +331,11 @@ def _try(address: str, patience: float) -> None:
             f"compute.address is {address}, the address of Ray's client server: give that of the cluster itself, such "
             "as 10.0.0.1:6379, on a machine that is part of it"
         )
+    if address != "auto" and not re.fullmatch(r".+:\d+", address):
+        raise ConnectionError(
+            f"compute.address is {address}, which is none: give the host and the port of the cluster's head, such as "
+            "10.0.0.1:6379"
+        )
     command = [sys.executable, "-c", _JOIN, address]
     # how long it looks for a node on this machine: half of the time, so that there is some left to say so
     surroundings = os.environ | {"RAY_gcs_server_request_timeout_seconds": str(max(1, int(patience / 2)))}
