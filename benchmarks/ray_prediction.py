@@ -14,7 +14,7 @@ of the whole run is printed beside it.
 
 ``memory`` predicts tiny photographs and prints the most memory that any worker had, and the process where the command
 runs. ``join`` prints the time that a photograph takes there once its block is done: where workers have written its
-files, and where they come through the block. ``blocks`` prints the time and the memory there of a block without work,
+files, and where they come through the block. ``blocks`` prints the time and the memory there of blocks without work,
 of more and more of them, on one node of this machine.
 """
 
@@ -58,10 +58,15 @@ class Nothing:
         return lambda piece: 0
 
 
-def empty_blocks(number: int, compute: Compute) -> float:
-    """Give the seconds of a block without work, once workers are there."""
-    times = [time.perf_counter() for _ in engine_of(resolve_there(compute)).map(Nothing(), range(number))]
-    return (times[-1] - times[0]) / (number - 1)
+def empty_blocks(number: int, compute: Compute) -> tuple[float, float]:
+    """Give the seconds until the first result of blocks without work, and those of each of them from then on."""
+    engine = engine_of(resolve_there(compute))
+    times = [time.perf_counter()]
+    for at, _ in enumerate(engine.map(Nothing(), range(number))):
+        if at in (0, number - 1):
+            times.append(time.perf_counter())
+    began, first, last = times
+    return first - began, (last - first) / (number - 1)
 
 
 def rate(blocks: Path, block: float) -> float:
@@ -106,7 +111,7 @@ def main() -> None:
             predict(Path(root), Path(output), asked)
             print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
         else:
-            print(json.dumps({"seconds": empty_blocks(options.empty, asked)}))
+            print(json.dumps({"seconds": empty_blocks(options.empty, asked)[1]}))
         return
     if options.what in ("rate", "memory") and why_not():
         raise SystemExit(why_not())
@@ -213,10 +218,12 @@ def blocks(folder: Path, options: argparse.Namespace) -> None:
     """Print what a block without work costs where the command runs."""
     for number in options.number:
         before = psutil.Process().memory_info().rss
-        seconds = empty_blocks(number, Compute(accelerator="cpu", precision="32-true", engine="ray"))
+        began = time.perf_counter()
+        first, each = empty_blocks(number, Compute(accelerator="cpu", precision="32-true", engine="ray"))
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before / 1024
         print(
-            f"{number:>9,} blocks without work: {seconds * 1e3:.2f} ms and at most {grown / number:.1f} KiB each",
+            f"{number:>9,} blocks without work: the first after {first:.1f} s, then {each * 1e3:.2f} ms each; "
+            f"{time.perf_counter() - began:.0f} s in all, and at most {grown / 1024:.0f} MiB",
             flush=True,
         )
 

@@ -1,6 +1,7 @@
 """One node of Ray on this machine, with token authentication, for all tests of this file."""
 
 import os
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,6 +55,18 @@ def test_the_node_runs_what_we_run_and_predicts_what_we_predict(node, tmp_path):
     pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1 / 256)
 
 
+def test_many_pieces_share_tasks_and_come_once_and_in_order(node, monkeypatch):
+    import ray
+
+    tasks = []
+    made = ray.data.from_items
+    monkeypatch.setattr(ray.data, "from_items", lambda rows, **how: (tasks.append(how), made(rows, **how))[1])
+    monkeypatch.setattr(on_ray, "_TASKS", 3)
+    engine = engine_of(cluster.resolve_there(node))
+    assert list(engine.map(Squares(), range(10))) == [(number, number**2) for number in range(10)]
+    assert tasks == [{"override_num_blocks": 3}]
+
+
 def test_what_goes_wrong_is_what_went_wrong_there(node):
     engine = engine_of(cluster.resolve_there(node))
     with pytest.raises(ValueError, match=r"^there is no square of 1$"):
@@ -98,6 +111,27 @@ def test_what_ends_every_worker_costs_no_more_than_itself(node, monkeypatch, cap
     with pytest.raises(RuntimeError, match="every worker that did a certain piece of work ended"):
         list(engine.map(Fatal(4), pieces))
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_what_shared_a_task_with_what_ends_workers_is_tried_by_itself(monkeypatch):
+    """Ray itself is left out: it takes a minute to give up a task."""
+    tried = []
+
+    def run(job, pieces, numbers, heard, *, most, together=1, alone=False):
+        work, numbers = job.begin(), list(numbers)
+        tasks = [numbers[at : at + together] for at in range(0, len(numbers), together)]
+        tried.append((len(tasks), together, alone))
+        for task in tasks:
+            if not any(job.at in pieces[number] for number in task):
+                yield from ((number, work(pieces[number])) for number in task)
+
+    engine = object.__new__(on_ray.RayEngine)
+    monkeypatch.setattr(engine, "_run", run)
+    monkeypatch.setattr(engine, "_watched", nullcontext)
+    monkeypatch.setattr(on_ray, "_TASKS", 2)
+    pieces = [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
+    assert dict(engine.map(TakenApart(4), pieces)) == {0: 3, 1: 3 - 1, 2: 11, 3: 15, 4: 19}
+    assert tried == [(2, 3, False), (3, 1, False), (2, 1, True)]
 
 
 class UnpicklableError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,9 @@ _AT_ONCE = 16
 _SECONDS_BETWEEN_LOOKS = 10.0
 _BYTES_AT_ONCE = 2**28
 """Bytes of pieces that are handed to Ray at a time: an ingestion of ten million photographs has ten times as many."""
+_TASKS = 20_000
+"""Tasks of Ray, about, at most. Each takes some ms and KiB where the command runs, 2 ms of them before the first one
+begins; where there are more pieces, several make a task."""
 
 
 class RayEngine:
@@ -56,11 +60,15 @@ class RayEngine:
         """See `engine.Engine.map`; results come in the order of the pieces, but for those that were set aside."""
         done = bytearray(len(pieces))
         heard = _Heard()
+        aside: Sequence[int] = range(len(pieces))
         with self._watched():
-            for number, result in self._run(job, pieces, heard, most=max(_MOST, int(_SHARE * len(pieces)))):
-                done[number] = 1
-                yield number, result
-            aside = [number for number, there in enumerate(done) if not there]
+            # What was in one task with a piece that ended its worker is tried by itself before it is set aside
+            for together in sorted({max(1, math.ceil(len(pieces) / _TASKS)), 1}, reverse=True):
+                most = max(_MOST, int(_SHARE * len(pieces) / together))
+                for number, result in self._run(job, pieces, aside, heard, most=most, together=together):
+                    done[number] = 1
+                    yield number, result
+                aside = [number for number, there in enumerate(done) if not there]
             for start in range(0, len(aside), _AT_ONCE):
                 yield from self._alone(job, pieces, aside[start : start + _AT_ONCE], heard)
 
@@ -69,23 +77,32 @@ class RayEngine:
         return max(1, cluster.room(self._plan.cores, self._plan.gpus))
 
     def _run(
-        self, job: Job[T, R], pieces: Sequence[T], heard: _Heard, *, most: int, alone: bool = False
+        self,
+        job: Job[T, R],
+        pieces: Sequence[T],
+        numbers: Sequence[int],
+        heard: _Heard,
+        *,
+        most: int,
+        together: int = 1,
+        alone: bool = False,
     ) -> Iterator[tuple[int, R]]:
-        """Do pieces, save up to ``most`` of them, at which workers were lost again and again."""
+        """Do some pieces, so many in a task, save up to ``most`` tasks, at which workers were lost again and again."""
         from ray import cloudpickle
 
-        rows, size = [], 0
-        for number in range(len(pieces)):
+        rows: list[dict[str, Any]] = []
+        size = 0
+        for at, number in enumerate(numbers, start=1):
             piece = cloudpickle.dumps(pieces[number])
             rows.append({"number": number, "piece": piece})
             size += len(piece)
             # Ray takes all that it is to hand out into memory
-            if size > _BYTES_AT_ONCE or number == len(pieces) - 1:
-                yield from self._run_rows(job, rows, heard, most=most, alone=alone)
+            if size > _BYTES_AT_ONCE or at == len(numbers):
+                yield from self._run_rows(job, rows, heard, most=most, together=together, alone=alone)
                 rows, size = [], 0
 
     def _run_rows(
-        self, job: Job[T, R], rows: list[dict[str, Any]], heard: _Heard, *, most: int, alone: bool
+        self, job: Job[T, R], rows: list[dict[str, Any]], heard: _Heard, *, most: int, together: int, alone: bool
     ) -> Iterator[tuple[int, R]]:
         import ray
         from ray import cloudpickle
@@ -96,7 +113,8 @@ class RayEngine:
         context.enable_progress_bars = False
         context.max_errored_blocks = most
         context.execution_options.preserve_order = True  # what is out of turn waits there, not in this process
-        data = ray.data.from_items(rows, override_num_blocks=len(rows))
+        tasks = math.ceil(len(rows) / together)
+        data = ray.data.from_items(rows, override_num_blocks=tasks)
         with warnings.catch_warnings():
             # Ray 2.64 is to drop the last argument, for which 2.60 has no other name.
             warnings.simplefilter("ignore", RayDeprecationWarning)
@@ -109,7 +127,7 @@ class RayEngine:
                 # All begin at once, since a pool grows by a seventh at a time; more may follow where nodes join.
                 compute=ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=1)
                 if alone
-                else ActorPoolStrategy(min_size=1, initial_size=min(len(rows), self.workers()), max_size=len(rows)),
+                else ActorPoolStrategy(min_size=1, initial_size=min(tasks, self.workers()), max_size=tasks),
                 max_task_retries=_RETRIES,  # Ray Data's own number is: without an end
             )
         try:
@@ -135,7 +153,7 @@ class RayEngine:
         every = [part for some in parts for part in some]
         found: list[R | Lost] = [Lost()] * len(every)
         by = taken_apart.alone() if taken_apart else job
-        for at, result in self._run(by, every, heard, most=len(every), alone=True):
+        for at, result in self._run(by, every, range(len(every)), heard, most=len(every), alone=True):
             found[at] = result
         for number, some in zip(aside, parts, strict=True):
             mine, found = found[: len(some)], found[len(some) :]
