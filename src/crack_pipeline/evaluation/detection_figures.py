@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from crack_pipeline.evaluation.figures import (
     BLUE,
@@ -60,6 +59,9 @@ def roc_curves(
     -------
     matplotlib.figure.Figure
     """
+    # It takes a second to import, and only this figure needs it.
+    from sklearn.metrics import roc_auc_score, roc_curve
+
     figure = new_figure(9.2, 4.3)
     whole, few = figure.subplots(1, 2)
     whole.plot([0, 1], [0, 1], color=PALE, linewidth=1.2, zorder=1)

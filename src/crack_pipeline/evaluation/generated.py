@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neighbors import NearestNeighbors
 
 
 def density_and_coverage(
@@ -43,6 +42,9 @@ def density_and_coverage(
             f"density and coverage with {neighbours} neighbours need more than {neighbours} real pictures and at least "
             f"one generated, not {len(real)} and {len(generated)}"
         )
+    # It takes a second to import, and only this function needs it.
+    from sklearn.neighbors import NearestNeighbors
+
     reach = NearestNeighbors(n_neighbors=neighbours + 1).fit(real).kneighbors(real)[0][:, -1]
     lookup = NearestNeighbors().fit(generated)
     within = 0

@@ -13,7 +13,6 @@ from crack_pipeline.engines.compute import Plan
 from crack_pipeline.imaging.concrete_rule import enlarge, structure_from_masks
 from crack_pipeline.imaging.foreground import Foreground
 from crack_pipeline.imaging.prompts import Prompts, check_inside
-from crack_pipeline.models import segment_anything
 from crack_pipeline.models.embedding import Embedding
 
 if TYPE_CHECKING:
@@ -41,11 +40,16 @@ def load_network(tensors: Mapping[str, Tensor], how: Foreground, plan: Plan) -> 
     ValueError
         If these are other weights.
     """
+    # Here and below, since it imports torchvision, which takes seconds, and few ask for it.
+    from crack_pipeline.models import segment_anything
+
     return segment_anything.build(tensors, how.model).to(plan.here().device)
 
 
 def encode(network: Sam, photograph: NDArray[np.uint8], plan: Plan) -> Embedding:
     """Encode a photograph (H, W, 3), RGB, once for all masks, at the precision of the plan."""
+    from crack_pipeline.models import segment_anything
+
     with plan.here().autocast():
         return segment_anything.embed(network, photograph)
 
@@ -82,6 +86,8 @@ def find_structure(
     ValueError
         If a prompt lies outside the photograph, or the embedding is that of another one.
     """
+    from crack_pipeline.models import segment_anything
+
     size = photograph.shape[:2]
     if embedding.photograph_size != size:
         raise ValueError(f"the embedding is of {embedding.photograph_size} px, the photograph has {size}")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 from crack_pipeline.engines.compute import Plan
 from crack_pipeline.training.classifying import Labelled, classify, train_classifier
@@ -54,6 +53,9 @@ def tell_apart(
     ValueError
         If the pictures of one kind are of one group.
     """
+    # It takes a second to import, and only this function needs it.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     pictures = np.concatenate([real, generated])
     labels = np.repeat([False, True], [len(real), len(generated)])
     channels = 1 if pictures.ndim == 3 else pictures.shape[3]

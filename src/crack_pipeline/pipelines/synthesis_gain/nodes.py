@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import t as student
-from sklearn.metrics import roc_auc_score
+from scipy.special import stdtrit
 
 from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation import segmentation_counts as counting
@@ -342,6 +341,9 @@ def _classify_tiles(
         scores.append(classify(network, tiles, plan))
         labels.append(cracked)
     truth = np.concatenate(labels)
+    # It takes a second to import, and only this node needs it.
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(truth, np.concatenate(scores))) if 0 < truth.sum() < len(truth) else math.nan
 
 
@@ -366,5 +368,5 @@ def _interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
     mean = float(values.mean())
     if len(values) < 2:
         return mean, math.nan, math.nan
-    half = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    half = float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values)))
     return mean, mean - half, mean + half
