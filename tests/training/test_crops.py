@@ -1,3 +1,4 @@
+import time
 import tracemalloc
 from types import SimpleNamespace
 
@@ -230,6 +231,10 @@ def test_what_lies_beyond_a_smaller_photograph_is_ignored(stack):
         assert torch.equal(images[:, :, 10:19], images[:, :, :9].flip(2))
 
 
+def workers_of(data, kind):
+    return getattr(data, f"{kind}_dataloader")()._iterator._workers
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_give_the_same_and_stay_from_epoch_to_epoch(lines):
     alone, helped = (crops(lines, size=32, workers=workers) for workers in (0, 2))
@@ -238,10 +243,18 @@ def test_workers_give_the_same_and_stay_from_epoch_to_epoch(lines):
         for one, other in zip(epoch(alone, number), epoch(helped, number), strict=True):
             assert torch.equal(one[0], other[0])
             assert torch.equal(one[1], other[1])
-        processes.append([worker.pid for worker in helped.train_dataloader()._iterator._workers])
+        processes.append([worker.pid for worker in workers_of(helped, "train")])
     assert processes == [processes[0]] * 3
     for one, other in zip(alone.val_dataloader(), helped.val_dataloader(), strict=True):
         assert torch.equal(one[0], other[0])
+    workers = [worker for kind in ("train", "val") for worker in workers_of(helped, kind)]
+    assert len(workers) == 4 and all(worker.is_alive() for worker in workers)
+    began = time.monotonic()
+    helped.release()
+    assert time.monotonic() - began < 4  # torch gives one of them 5 s
+    assert not any(worker.is_alive() for worker in workers)
+    assert len(epoch(helped, 0)) == 4  # and there are new ones when they are needed again
+    helped.release()
 
 
 def test_reading_leaves_the_randomness_of_the_training_alone(lines):

@@ -55,3 +55,4 @@ def test_workers_make_the_same_squares(workers):
     again = [images[:, 0].numpy() for images, _ in data.val_dataloader()]
     assert len(shown) == 2
     assert all((a == b).all() for a, b in zip(shown, again, strict=True))
+    data.release()

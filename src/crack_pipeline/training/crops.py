@@ -96,6 +96,13 @@ class Crops(Data):
             self._loaders["validation"] = self._loader(self._validation, _Batches(lambda: fixed, len(fixed)))
         return self._loaders["validation"]
 
+    def release(self) -> None:
+        """End the processes that read ahead: torch waits 5 s for each that only the collection of garbage ends."""
+        for loader in self._loaders.values():
+            if loader._iterator is not None:
+                loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
+        self._loaders.clear()
+
     def _draw(self) -> list[Any]:
         return [self.place.part(batch) for batch in self._train.draw(self.epoch_seed)]
 

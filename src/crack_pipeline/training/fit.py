@@ -98,6 +98,9 @@ class Data(pl.LightningDataModule):
         """Of this process among those that train together."""
         return place_of(self.trainer)
 
+    def release(self) -> None:
+        """End the processes that read ahead, if they are still there."""
+
 
 class Batches(Data):
     """Whole images: training batches shuffled anew in every epoch, validation batches in order."""
@@ -357,7 +360,10 @@ class Training:
         )
         with warnings.catch_warnings(), kept_memory():
             ignore_known_warnings()
-            trainer.fit(self.module, self.data, ckpt_path=newest, weights_only=True)
+            try:
+                trainer.fit(self.module, self.data, ckpt_path=newest, weights_only=True)
+            finally:
+                self.data.release()
         return callbacks
 
     def newest(self, *, announce: bool = True) -> tuple[Path | None, int]:
