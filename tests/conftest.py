@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -20,7 +21,9 @@ ROOT = Path(__file__).parents[1]
 _COPIED = ("conf", "src/crack_pipeline", "notebooks", "pyproject.toml", ".telemetry")
 _SECONDS = 400
 _FIRST = ("end_to_end/test_anomaly.py", "end_to_end/test_promotion.py", "end_to_end/")
-"""Files and folders whose tests begin: the first makes what others wait for, the second needs nothing of it."""
+_FIRST += ("engines/test_on_ray.py", "training/test_telling_apart.py", "pipelines/weak_segmentation", "test_startup.py")
+"""Files and folders whose tests begin: the first makes what others wait for, the second needs nothing of it; the last
+ones take long."""
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
@@ -37,6 +40,21 @@ class RunKedro(Protocol):
     def __call__(
         self, project: Path, *args: str, env: str | None = "test", own_code: bool = False
     ) -> subprocess.CompletedProcess[str]: ...
+
+
+# What is imported stays. Collections of garbage would look through it again and again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let collections of garbage look at what tests make, and no more at what was imported for them."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Let the end of the process collect all of it."""
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

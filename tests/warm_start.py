@@ -6,11 +6,13 @@ of the project, but for those that a test adds something to, which say so (``own
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import runpy
 import sqlite3
 import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 from tempfile import NamedTemporaryFile
@@ -50,7 +52,8 @@ _IMPORTED = (
     "scipy.stats",
     "sklearn.metrics",
     "sqlalchemy.dialects.sqlite",
-    "torch",
+    "torch._dynamo",
+    "torchvision",
 )
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(list(_IMPORTED))
@@ -70,16 +73,29 @@ def run_module(
     process imports this package again, from the folder that it runs in.
     """
     with NamedTemporaryFile("r", errors="replace") as printed:
-        process = _processes.Process(
-            target=_run, args=(name, arguments, str(folder), surroundings, printed.name, own_code)
+        process = begin_module(
+            name, *arguments, folder=folder, surroundings=surroundings, printed=printed.name, own_code=own_code
         )
-        process.start()
         process.join(seconds)
         if process.is_alive():
             process.kill()
             process.join()
             raise TimeoutExpired([name, *arguments], seconds, printed.read())
         return CompletedProcess([name, *arguments], process.exitcode or 0, printed.read())
+
+
+def begin_module(
+    name: str,
+    *arguments: str,
+    folder: Path,
+    surroundings: dict[str, str],
+    printed: str = os.devnull,
+    own_code: bool = False,
+) -> BaseProcess:
+    """Begin what `run_module` does to its end; ``printed`` is the file for all that is printed."""
+    process = _processes.Process(target=_run, args=(name, arguments, str(folder), surroundings, printed, own_code))
+    process.start()
+    return process
 
 
 def commit_at_once() -> None:
@@ -96,6 +112,7 @@ def commit_at_once() -> None:
 def _run(
     name: str, arguments: tuple[str, ...], folder: str, surroundings: dict[str, str], printed: str, own_code: bool
 ) -> None:
+    gc.freeze()  # what was imported stays: no collection need look through it
     os.environ.clear()
     os.environ.update(surroundings)
     os.chdir(folder)

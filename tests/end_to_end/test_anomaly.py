@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +15,11 @@ import cv2
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from safetensors import safe_open
+
+from warm_start import begin_module
 
 METRICS = {"roc_auc", "average_precision", "precision", "recall", "f1", "fpr", "confusion", "n"} | {
     f"{name}_ci95" for name in ("roc_auc", "average_precision", "precision", "recall")
@@ -128,22 +129,18 @@ def use(finished_project, sample, make_project, kedro, surroundings, tmp_path_fa
 
 def kill_in_training(project, surroundings):
     """Begin the pipeline and kill all of its processes when at least two epochs are behind it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kedro", *TRAIN],
-        cwd=project,
-        env=surroundings | {"KEDRO_ENV": "test"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = begin_module("kedro", *TRAIN, folder=project, surroundings=surroundings | {"KEDRO_ENV": "test"})
     checkpoints = project / "data/06_models/anomaly/checkpoints"
     deadline = time.monotonic() + SECONDS
     while len(list(checkpoints.rglob("*.ckpt"))) < 2:
-        assert process.poll() is None, "the training ended before it could be killed"
+        assert process.exitcode is None, "the training ended before it could be killed"
         assert time.monotonic() < deadline, "no checkpoints appeared"
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    below = psutil.Process(process.pid).children(recursive=True)
+    for one in (process, *below):
+        one.kill()
+    process.join(SECONDS)
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_everything_that_others_read_is_in_its_place(finished_project):

@@ -213,7 +213,8 @@ def test_the_champion_is_loaded_through_the_server(story, monkeypatch):
     ("storage", "variables", "complaint"),
     [
         ("s3://nobodys-bucket/project", {}, "bucket does not exist"),
-        (SHARED, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "connection refused"),
+        # Clients would try again for ten seconds.
+        (SHARED, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}, "connection refused"),
     ],
 )
 def test_a_store_that_cannot_be_used_is_one_message(servers, monkeypatch, storage, variables, complaint):

@@ -1,7 +1,6 @@
 import math
 
 import pytest
-import segmentation_models_pytorch as smp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,6 +65,8 @@ def test_focal_leaves_what_is_hard():
 @settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), ignored=st.sampled_from([0.0, 0.3]))
 def test_the_values_are_those_of_other_implementations(seed, ignored):
+    import segmentation_models_pytorch as smp  # here, since it takes seconds that every process would wait for
+
     logits, targets = batch(seed, ignored=ignored)
     kept = targets != IGNORED
     seen, crack = logits[:, 0][kept], (targets[kept] == CRACK).float()
