@@ -1,62 +1,29 @@
 """Processes that begin where Python has imported what takes long, for tests that start many.
 
-A process is forked from one that has imported the packages below, this one among them: its code is that of every copy
-of the project, but for those that a test adds something to, which say so (``own_code``).
+A process is forked from one that has imported what warm_imports.py names, this package among it: its code is that of
+every copy of the project, but for those that a test adds something to, which say so (``own_code``).
 """
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import runpy
 import sqlite3
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-_IMPORTED = (
-    "crack_pipeline.hooks",
-    "crack_pipeline.pipeline_registry",
-    "crack_pipeline.serving.pyfunc",
-    "crack_pipeline.training.fit",
-    "cv2",
-    "git",
-    "IPython",
-    "kedro.framework.cli.cli",
-    "kedro.framework.cli.project",
-    "kedro.framework.session",
-    "kedro_datasets.json",
-    "kedro_datasets.matplotlib",
-    "kedro_datasets.pandas",
-    "kedro_datasets.partitions",
-    "kedro_datasets.text",
-    "kedro_mlflow.framework.cli.cli",
-    "kedro_mlflow.framework.hooks.mlflow_hook",
-    "kedro_telemetry.plugin",
-    "kedro_viz.integrations.kedro.run_hooks",
-    "kedro_viz.launchers.cli.main",
-    "lightning.pytorch",
-    "matplotlib.pyplot",
-    "mlflow.pyfunc",
-    "mlflow.pytorch",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "pandas",
-    "pyarrow.dataset",
-    "pydantic",
-    "pytorch_lightning",
-    "s3fs",
-    "scipy.stats",
-    "sklearn.metrics",
-    "sqlalchemy.dialects.sqlite",
-    "torch._dynamo",
-    "torchvision",
-)
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(list(_IMPORTED))
+_processes.set_forkserver_preload(["warm_imports"])
+_starting = threading.Lock()
 
 
 def run_module(
@@ -93,9 +60,25 @@ def begin_module(
     own_code: bool = False,
 ) -> BaseProcess:
     """Begin what `run_module` does to its end; ``printed`` is the file for all that is printed."""
+    with _starting, _tests_on_the_path():
+        forkserver.ensure_running()
     process = _processes.Process(target=_run, args=(name, arguments, str(folder), surroundings, printed, own_code))
     process.start()
     return process
+
+
+@contextmanager
+def _tests_on_the_path() -> Iterator[None]:
+    """Let an interpreter that is started find the modules of this folder."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parent), before)))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def commit_at_once() -> None:
@@ -112,7 +95,6 @@ def commit_at_once() -> None:
 def _run(
     name: str, arguments: tuple[str, ...], folder: str, surroundings: dict[str, str], printed: str, own_code: bool
 ) -> None:
-    gc.freeze()  # what was imported stays: no collection need look through it
     os.environ.clear()
     os.environ.update(surroundings)
     os.chdir(folder)
