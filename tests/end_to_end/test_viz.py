@@ -148,7 +148,7 @@ def test_telemetry_is_declined(build, finished_project):
 
 
 def test_browser_shows_the_nodes_of_anomaly(page, graph):
-    elements = page("pid=anomaly&expandAllPipelines=true", ">train_detector<")
+    elements = page("pid=anomaly&expandAllPipelines=true", r"pipeline-node__text[^>]*>train_detector<")
     drawn = set(re.findall(r'class="pipeline-node__text[^>]*>([^<]+)<', elements))
     tasks = {node["name"] for node in graph["nodes"] if node["type"] == "task"}
     assert {"list_photographs", "train_detector", "choose_score", "measure", "draw_roc"} <= tasks
