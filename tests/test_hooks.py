@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -200,6 +202,38 @@ def test_a_node_that_says_so_ends_the_run_well(hooks, tracking, capsys):
     assert capsys.readouterr().out == "nothing is new\n"
     run = mlflow.get_run(active.info.run_id)
     assert (run.info.status, run.data.tags["ended"]) == ("FINISHED", "nothing is new")
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_ended_from_outside_gives_back_what_it_holds(hooks, tracking, tmp_path, sign):
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    catalog = DataCatalog({"anomaly.images": ImageStackDataset(filepath=str(tmp_path / "images"))})
+    writing = Pipeline([Node(lambda: 0, None, "anomaly.images", name="make")])
+    try:
+        hooks.before_pipeline_run({}, writing, catalog)
+        with mlflow.start_run() as active, mlflow.start_run(nested=True) as node:
+            with pytest.raises((SystemExit, KeyboardInterrupt)) as ended:
+                os.kill(os.getpid(), sign)
+            assert getattr(ended.value, "code", 0) == (143 if sign == signal.SIGTERM else 0)
+            hooks._give_up()  # as at the end of the process
+            assert mlflow.active_run() is None
+        assert [mlflow.get_run(run.info.run_id).info.status for run in (active, node)] == ["KILLED"] * 2
+        other = ProjectHooks()
+        other.before_pipeline_run({}, writing, catalog)
+        other.on_pipeline_error()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_who_waits_for_sigterm_already_goes_on_to_do_so(hooks):
+    before = signal.signal(signal.SIGTERM, waiting := lambda number, frame: None)
+    try:
+        hooks.before_pipeline_run({}, Pipeline([]), DataCatalog({}))
+        assert signal.getsignal(signal.SIGTERM) is waiting
+        hooks.on_pipeline_error()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_what_is_new_is_told_by_tags_of_the_run(hooks, run):

@@ -5,8 +5,13 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-from collections.abc import Mapping
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -58,7 +63,8 @@ class ProjectHooks:
         self._storage = ""
         self._env: str | None = None
         self._leases: dict[str, Lease] = {}
-        atexit.register(self._release)  # for what ends a run beside Kedro's own errors
+        self._going = False
+        atexit.register(self._give_up)  # for what ends a run beside Kedro's own errors
 
     # Before kedro-mlflow, which asks the tracking server for minutes
     @hook_impl(tryfirst=True)
@@ -76,13 +82,16 @@ class ProjectHooks:
         self._pipeline = pipeline
         self._check_names(run_params.get("runtime_params") or {})
         surroundings.check_storage(self._storage)
-        _check_cluster(pipeline, catalog)
+        with _ending_in_order():
+            _check_cluster(pipeline, catalog)
         self._take(pipeline, catalog)
         self._tracking = Tracking(catalog, self._env)
+        self._going = True
 
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self) -> None:
         """Let nobody ask a tracking server that is gone: what went wrong is to be the last message."""
+        self._going = False
         self._release()
         self._tracking.probe()
 
@@ -155,6 +164,7 @@ class ProjectHooks:
         for lease in self._leases.values():
             lease.check()
         _clear_checkpoints(pipeline, catalog)
+        self._going = False
         self._release()
         places = self._places(pipeline, catalog)
         for name in sorted(pipeline.all_outputs()):
@@ -185,6 +195,7 @@ class ProjectHooks:
         """End the run as if it had come to its end; raises EndsWell."""
         if ending.trained:
             _clear_checkpoints(self._pipeline, self._catalog)
+        self._going = False
         self._release()
         with self._tracking.guarded():
             if mlflow.active_run():
@@ -205,6 +216,12 @@ class ProjectHooks:
             self._release()
             raise
 
+    def _give_up(self) -> None:
+        self._release()
+        if self._going:
+            self._going = False
+            self._tracking.give_up()
+
     def _release(self) -> None:
         while self._leases:
             self._leases.popitem()[1].release()
@@ -218,6 +235,25 @@ class ProjectHooks:
             if place is not None:
                 places[name.rpartition(".")[2]] = place.removeprefix(f"{self._project}{os.sep}")
         return places
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let SIGTERM, by which systemd, Kubernetes and others end a process, end the run as Ctrl-C does, from now on.
+
+    Where something else waits for it, that goes on; Ray, which is joined within, is not asked.
+    """
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) in (
+        signal.SIG_DFL,
+        _end,
+    )
+    yield
+    if mine:
+        signal.signal(signal.SIGTERM, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _is_there(dataset: Any) -> bool:

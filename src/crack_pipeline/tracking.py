@@ -65,7 +65,7 @@ class Tracking:
         except Exception as error:  # MLflow lets errors of its clients through
             if not surroundings.is_server(mlflow.get_tracking_uri()):
                 raise
-            self._give_up(surroundings.reason(error))
+            self._lose(surroundings.reason(error))
 
     def finish(self, registering: str | None = None) -> None:
         """End the run.
@@ -97,7 +97,13 @@ class Tracking:
             f"({self.lost}): the MLflow run {self._run} is incomplete{register}"
         )
 
-    def _give_up(self, why: str) -> None:
+    def give_up(self) -> None:
+        """End the run as killed, at the end of the process: MLflow itself would call it finished."""
+        with _impatient(), suppress(Exception):
+            while mlflow.active_run():
+                mlflow.end_run("KILLED")
+
+    def _lose(self, why: str) -> None:
         from kedro_mlflow.framework.hooks.mlflow_hook import mlflow_hook
         from kedro_mlflow.io.catalog.switch_catalog_logging import switch_catalog_logging
 
