@@ -8,8 +8,9 @@ from crack_pipeline.datasets import BlockFolderDataset
 from crack_pipeline.engines import Divisible, Lost, photographs
 from crack_pipeline.engines.blocks import Blocks
 from crack_pipeline.engines.compute import Compute, resolve
+from crack_pipeline.engines.local import LocalEngine
 from crack_pipeline.engines.photographs import each, each_kept, without_copies
-from crack_pipeline.imaging.decoding import Undecodable
+from crack_pipeline.imaging.decoding import StorageLostError, Undecodable, Unreadable
 from crack_pipeline.imaging.records import Record
 
 CONTENTS = {f"{number:02d}.jpg": bytes([number]) * 9 for number in range(20)}
@@ -189,8 +190,67 @@ def test_of_a_block_that_was_taken_apart_only_what_ended_its_worker_is_left_out(
     assert "compute.cores" in next(one.reason for one in outcomes if one.found is None)
 
 
+class Elsewhere(LocalEngine):
+    """Does pieces as a worker of a cluster would, which cannot read some files; everything here can."""
+
+    def __init__(self, work):
+        self.work, self.broken = work, work.broken
+
+    def map(self, job, pieces):
+        self.work.broken = self.broken
+        for piece in super().map(job, pieces):
+            self.work.broken = {}
+            yield piece
+            self.work.broken = self.broken
+
+
+STALE = OSError(116, "Stale file handle")
+UNREAD = [STALE, Unreadable("unreadable", "cannot be read: timed out"), StorageLostError("/photographs cannot be read")]
+
+
+@pytest.mark.parametrize("way", ["each", "stored", "in memory", "by a keeper"])
+@pytest.mark.parametrize("why", UNREAD, ids=["OSError", "Unreadable", "StorageLostError"])
+def test_what_a_worker_cannot_read_is_looked_at_here(plan, store, monkeypatch, caplog, way, why):
+    work = Work(CONTENTS, broken={"03.jpg": why, "05.jpg": Undecodable("damaged", "no end")})
+    monkeypatch.setattr(photographs, "engine_of", lambda _: Elsewhere(work))
+    spread = plan.model_copy(update={"engine": "ray"})
+    keeper = Keeper()
+    if way == "each":
+        outcomes = list(each(work, [(path,) for path in CONTENTS], spread, done="measured", size=4))
+    elif way == "by a keeper":
+        outcomes = kept_by(keeper, work, spread, store)
+        assert keeper.files["03.jpg.png", "copy"] == CONTENTS["03.jpg"]
+    else:
+        outcomes = kept(work, spread, store if way == "stored" else None)
+    assert [(one.path, one.kind) for one in outcomes if one.found is None] == [("05.jpg", "damaged")]
+    assert sorted(work.looked_at) == sorted(set(CONTENTS) - {"05.jpg"})
+    assert caplog.text.count("a worker could not read 03.jpg") == 1
+    assert "05.jpg" not in caplog.text
+
+
+def test_what_can_be_read_nowhere_is_left_out_and_a_lost_root_ends_the_run(plan, monkeypatch):
+    work = Work(CONTENTS, broken={"03.jpg": STALE})
+    monkeypatch.setattr(photographs, "engine_of", lambda _: LocalEngine())
+    spread = plan.model_copy(update={"engine": "ray"})
+    outcomes = kept(work, spread, None)
+    assert [(one.path, one.kind) for one in outcomes if one.found is None] == [("03.jpg", "error")]
+    work.broken = {"03.jpg": StorageLostError("/photographs cannot be read any more")}
+    with pytest.raises(StorageLostError):
+        kept(work, spread, None)
+
+
+def test_workers_that_have_lost_the_root_leave_nothing_out(plan, store, monkeypatch):
+    work = Work(CONTENTS, broken=dict.fromkeys(CONTENTS, STALE))
+    monkeypatch.setattr(photographs, "engine_of", lambda _: Elsewhere(work))
+    monkeypatch.setattr(photographs, "_FORGIVEN", 5)
+    with pytest.raises(RuntimeError, match=r"05\.jpg .*Stale file handle; see whether all nodes still reach the root"):
+        kept(work, plan.model_copy(update={"engine": "ray"}), store)
+    again = Work(CONTENTS)
+    assert all(one.found for one in kept(again, plan, store))
+
+
 def test_a_table_of_other_photographs_is_refused(plan, store, monkeypatch):
-    monkeypatch.setattr(photographs, "_look_at", lambda look, items, done: [])
+    monkeypatch.setattr(photographs, "_look_at", lambda look, items, done, spread: [])
     with pytest.raises(RuntimeError, match=r"00\.jpg is missing"):
         kept(Work(CONTENTS), plan, store)
 

@@ -196,6 +196,24 @@ def test_storage_that_one_host_does_not_see_is_refused(hosts, root, archive, tmp
     assert re.search(rf"raw_root {archive}\n    10\.213\.7\.2: OSError: \d+\.png cannot be read there: No such", said)
 
 
+def test_photographs_that_one_host_alone_cannot_read_are_left_out_of_nothing(hosts, root, tmp_path, other_again):
+    shutil.copytree(root, tmp_path / "root")
+    (tmp_path / "root/hidden").mkdir()
+    for at in range(10, 20):
+        (tmp_path / f"root/{at:04d}.png").rename(tmp_path / f"root/hidden/{at:04d}.png")
+    hosts.start_ray("other", hide=tmp_path / "root/hidden")
+    for what, work in (("predict", predict), ("inspect", inspect)):
+        expected, left_out = work(tmp_path / "root", tmp_path / what / "local", COMPUTE)
+        done = hosts.run("head", *command(tmp_path / "root", tmp_path / what / "ray", hosts.address, what))
+        assert done.returncode == 0, done.stdout[-4000:]
+        assert "a worker could not read hidden/00" in done.stdout
+        found, rejected = (
+            pd.read_parquet(tmp_path / what / f"ray/{name}.parquet") for name in ("predictions", "rejected")
+        )
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1 / 256, check_dtype=False)
+        pd.testing.assert_frame_equal(rejected, left_out, check_dtype=False)
+
+
 def test_another_version_of_the_package_is_refused(hosts, root, tmp_path, other_again):
     shutil.copytree(SOURCE / "crack_pipeline", tmp_path / "src/crack_pipeline")
     with (tmp_path / "src/crack_pipeline/hooks.py").open("a") as file:

@@ -14,7 +14,8 @@ import pyarrow as pa
 from crack_pipeline.engines.blocks import Block, Blocks, Item, Store, in_order, read_block
 from crack_pipeline.engines.compute import Plan
 from crack_pipeline.engines.engine import Job, Lost, engine_of
-from crack_pipeline.imaging.decoding import StorageLostError, Undecodable
+from crack_pipeline.engines.misread import Misread
+from crack_pipeline.imaging.decoding import StorageLostError, Undecodable, Unreadable
 from crack_pipeline.imaging.records import Record
 
 logger = logging.getLogger(__name__)
@@ -22,11 +23,13 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-MEMORY, ERROR, COPY, LOST = "memory", "error", "copy", "lost"
+MEMORY, ERROR, COPY, LOST, UNREADABLE = "memory", "error", "copy", "lost", "unreadable"
 EARLIER = "found_earlier"
 """Fact of a record that stands for one of an earlier run, which is elsewhere."""
 
 _SECONDS_BETWEEN_LINES = 10.0
+_FORGIVEN = 32
+"""Photographs that are looked at here, since a worker could not read what can be read here, before the run ends."""
 _ENDED = (
     "every worker that looked at it ended, as when memory runs out: lower reading.max_pixels, or give a worker more of "
     "its machine with compute.cores"
@@ -40,6 +43,7 @@ _SCHEMA = pa.schema(
         "facts": pa.string(),
         "files": pa.map_(pa.string(), pa.large_binary()),
         "place": pa.string(),
+        "of_machine": pa.bool_(),
     }
 )
 
@@ -54,6 +58,8 @@ class Outcome(NamedTuple, Generic[R]):
     """Why not: a short word to count by."""
     reason: str = ""
     """Why not: a sentence."""
+    of_machine: bool = False
+    """Whether another machine might have found something: this one could not read the file."""
 
 
 class Work(Protocol[R_co]):
@@ -146,14 +152,18 @@ def each(work: Work[R], items: Sequence[Item], plan: Plan, *, done: str, size: i
     Exception
         What :meth:`Work.prepare` raises.
     StorageLostError
-        If no photograph can be read any more; what is finished stays.
+        If no photograph can be read any more, also where the command runs; what is finished stays.
     RuntimeError
-        If a photograph comes twice or is left out, which an engine must not do.
+        If a photograph comes twice or is left out, which an engine must not do; or if workers cannot read many
+        photographs that can be read here.
     """
     blocks = Blocks(items, plan.block or size, {})
     progress = Progress(len(items), done)
-    for number, outcomes in enumerate(in_order(engine_of(plan), _Looking(work, done), blocks)):
-        _check(blocks[number], outcomes)
+    job = _Looking(work, done, spread=plan.engine == "ray")
+    doubted = _Doubted(work.prepare)
+    for number, found in enumerate(in_order(engine_of(plan), job, blocks)):
+        _check(blocks[number], found)
+        outcomes = doubted.settled(found, blocks[number]) if plan.engine == "ray" else found
         progress.step(outcomes)
         yield from outcomes
 
@@ -204,11 +214,14 @@ def each_kept(
     settings = {"format": 1, "work": type(work).__name__, **work.settings()}
     blocks = Blocks(items, plan.block or size, settings, identify)
     progress = Progress(len(items), done)
-    job = _Keeping(work, done, store, keeper)
+    job = _Keeping(work, done, store, keeper, spread=plan.engine == "ray")
+    doubted = _Doubted(job.put_here)
     for number, table in enumerate(in_order(engine_of(plan), job, blocks)):
         name = blocks.names[number]
         outcomes = _outcomes(read_block(store, name) if table is None and store is not None else table)
         _check(blocks[number], outcomes)
+        if plan.engine == "ray":
+            outcomes = doubted.settled(outcomes, blocks[number])
         progress.step(outcomes)
         yield from outcomes
         if once and store is not None:
@@ -289,14 +302,14 @@ class Progress:
 class _Looking(Generic[R]):
     """The job of `each`: from a block to the outcomes of its photographs."""
 
-    def __init__(self, work: Work[R], done: str) -> None:
-        self._work, self._done = work, done
+    def __init__(self, work: Work[R], done: str, *, spread: bool = False) -> None:
+        self._work, self._done, self._spread = work, done, spread
 
     def begin(self) -> Callable[[Block], list[Outcome[R]]]:
         look = self._work.prepare()
 
         def look_at(block: Block) -> list[Outcome[R]]:
-            return _look_at(look, block.items, self._done)
+            return _look_at(look, block.items, self._done, spread=self._spread)
 
         return look_at
 
@@ -318,25 +331,28 @@ class _Keeping:
     """The job of `each_kept`: from a block to a table of records; None where that is in the store.
 
     With a keeper, what is kept in the store has the files, so that a later run need not look again, and what comes back
-    has not.
+    has not. ``spread`` says that other machines do it.
     """
 
-    def __init__(self, work: KeptWork, done: str, store: Store | None, keeper: Keeper | None) -> None:
-        self._work, self._done, self._store, self._keeper = work, done, store, keeper
+    def __init__(
+        self, work: KeptWork, done: str, store: Store | None, keeper: Keeper | None, *, spread: bool = False
+    ) -> None:
+        self._work, self._done, self._store, self._keeper, self._spread = work, done, store, keeper, spread
 
     def begin(self) -> Callable[[Block], Any]:
         look = self._work.prepare()
 
         def look_at(block: Block) -> Any:
             if self._store is None:
-                return _table(_look_at(lambda item: self._put(look(item), item), block.items, self._done))
+                put = self._putting(look)
+                return _table(_look_at(put, block.items, self._done, spread=self._spread))
             earlier = self._earlier(block.name)
 
             def once(item: Item) -> Record:
                 record = earlier.get(item[0])
                 return record if record is not None and record.key == look.key(item) else look(item)
 
-            outcomes = _look_at(once, block.items, self._done)
+            outcomes = _look_at(once, block.items, self._done, spread=self._spread)
             known = [outcome.found is not None and outcome.found is earlier.get(outcome.path) for outcome in outcomes]
             if not known or not all(known):
                 self._store.write(block.name, _table(outcomes))
@@ -350,7 +366,7 @@ class _Keeping:
         return _one_by_one(block)
 
     def alone(self) -> Job[Block, Any]:
-        return _Keeping(self._work, self._done, None, self._keeper)
+        return _Keeping(self._work, self._done, None, self._keeper, spread=self._spread)
 
     def joined(self, block: Block, results: Sequence[Any]) -> Any:
         found = [
@@ -362,6 +378,13 @@ class _Keeping:
             return _table(found)
         self._store.write(block.name, _table(found))
         return None
+
+    def put_here(self) -> Callable[[Item], Record]:
+        """Get ready to look at single photographs, and to put what is found of them where it is to stay."""
+        return self._putting(self._work.prepare())
+
+    def _putting(self, look: Look) -> Callable[[Item], Record]:
+        return lambda item: self._put(look(item), item)
 
     def _kept(self, outcome: Outcome[Record], item: Item) -> Outcome[Record]:
         found = outcome.found
@@ -385,31 +408,63 @@ class _Keeping:
         return {outcome.path: outcome.found for outcome in outcomes if outcome.found is not None}
 
 
-def _look_at(look: Callable[[Item], R], items: Sequence[Item], done: str) -> list[Outcome[R]]:
+class _Doubted(Generic[R]):
+    """Looks here at what workers could not read: a machine that has lost the root would leave out all it is handed.
+
+    Parameters
+    ----------
+    prepare
+        Gets ready to look at photographs, once there is one.
+    """
+
+    def __init__(self, prepare: Callable[[], Callable[[Item], R]]) -> None:
+        self._prepare = prepare
+        self._look: Callable[[Item], R] | None = None
+        self._misread = Misread(_FORGIVEN, "it is looked at here")
+
+    def settled(self, outcomes: Sequence[Outcome[R]], block: Block) -> list[Outcome[R]]:
+        """Give the outcomes of a block, in place of those in doubt what is found here; raises RuntimeError."""
+        both = zip(outcomes, block.items, strict=True)
+        return [self._again(outcome, item) if outcome.of_machine else outcome for outcome, item in both]
+
+    def _again(self, outcome: Outcome[R], item: Item) -> Outcome[R]:
+        self._look = self._look or self._prepare()
+        again = _attempt(self._look, item)
+        if not again.of_machine:
+            self._misread.note(outcome.path, outcome.reason)
+        return again
+
+
+def _look_at(look: Callable[[Item], R], items: Sequence[Item], done: str, *, spread: bool) -> list[Outcome[R]]:
     outcomes: list[Outcome[R]] = []
     progress = Progress(len(items), done, " of a block")
     for item in items:
-        outcomes.append(_attempt(look, item))
+        outcomes.append(_attempt(look, item, spread=spread))
         progress.step(outcomes[-1:])
     return outcomes
 
 
-def _attempt(look: Callable[[Item], R], item: Item) -> Outcome[R]:
-    path = str(item[0])
+def _attempt(look: Callable[[Item], R], item: Item, *, spread: bool = False) -> Outcome[R]:
+    """Look at a photograph; where the work is ``spread``, this machine alone may have lost them all."""
+    path, of_machine = str(item[0]), False
     try:
         return Outcome(path, look(item))
     except Undecodable as why:
-        kind, reason = why.kind, why.reason
-    except (NotKeptError, StorageLostError):
+        kind, reason, of_machine = why.kind, why.reason, isinstance(why, Unreadable)
+    except NotKeptError:
         raise
+    except StorageLostError as error:
+        if not spread:
+            raise
+        kind, reason, of_machine = UNREADABLE, f"cannot be read: {error}", True
     except MemoryError:
         kind, reason = MEMORY, "it does not fit in memory: lower reading.max_pixels, or tiles.size"
     except Exception as error:  # one odd photograph must not cost the others
         logger.debug("%s", path, exc_info=True)
         name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        kind, reason = ERROR, f"{name}{error}"
+        kind, reason, of_machine = ERROR, f"{name}{error}", isinstance(error, OSError)
     logger.debug("%s is left out: %s", path, reason)
-    return Outcome(path, None, kind, reason)
+    return Outcome(path, None, kind, reason, of_machine)
 
 
 def _one_by_one(block: Block) -> list[Block]:
@@ -431,7 +486,7 @@ def _check(block: Block, outcomes: Sequence[Outcome[Any]]) -> None:
 
 def _table(outcomes: Sequence[Outcome[Record]]) -> Any:
     rows = [
-        {"path": path, "kind": kind, "reason": reason}
+        {"path": path, "kind": kind, "reason": reason, "of_machine": of_machine}
         if found is None
         else {
             "path": path,
@@ -440,14 +495,14 @@ def _table(outcomes: Sequence[Outcome[Record]]) -> Any:
             "files": list(found.files.items()),
             "place": found.place,
         }
-        for path, found, kind, reason in outcomes
+        for path, found, kind, reason, of_machine in outcomes
     ]
     return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
 
 def _outcomes(table: Any) -> list[Outcome[Record]]:
     return [
-        Outcome(row["path"], None, row["kind"], row["reason"])
+        Outcome(row["path"], None, row["kind"], row["reason"], bool(row.get("of_machine")))
         if row["key"] is None
         else Outcome(
             row["path"],

@@ -79,6 +79,10 @@ class Undecodable(ValueError):  # noqa: N818 - it names what the bytes are
         return self.reason
 
 
+class Unreadable(Undecodable):
+    """The file does not give its bytes to this machine, and may give them to another one."""
+
+
 class StorageLostError(Exception):
     """Photographs cannot be read any more, whichever: that says nothing of one of them, and must end what is done."""
 

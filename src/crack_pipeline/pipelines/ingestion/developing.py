@@ -23,6 +23,7 @@ from crack_pipeline.imaging.decoding import (
     Mode,
     StorageLostError,
     Undecodable,
+    Unreadable,
     decode,
     header_size,
     is_turned,
@@ -124,10 +125,6 @@ def open_photograph(source: Source, path: str, *, mode: Mode, reading: Reading) 
     if isinstance(result, Undecodable):
         raise result
     return result
-
-
-class _OfMachine(Undecodable):
-    """A file that this machine cannot read, and that another one may be able to."""
 
 
 def photo_id_of(source: Source, path: str) -> str | None:
@@ -234,7 +231,7 @@ def develop_all(
 def remarks_on(result: Developed | Undecodable) -> list[str]:
     """Name what there is to say of one photograph, for `warn_of` to count."""
     if isinstance(result, Undecodable):
-        return [OF_MACHINE] if isinstance(result, _OfMachine) else []
+        return [OF_MACHINE] if isinstance(result, Unreadable) else []
     return [name for name in (UNCERTAIN, UNUSABLE) if getattr(result, name)]
 
 
@@ -299,7 +296,7 @@ def _read(source: Source, path: str) -> bytes:
     except StorageLostError:
         raise
     except Exception as error:  # an object store raises anything
-        raise _OfMachine(UNREADABLE, f"cannot be read: {error}") from None
+        raise Unreadable(UNREADABLE, f"cannot be read: {error}") from None
 
 
 def _read_mask_file(source: Source, path: str) -> bytes:
@@ -308,7 +305,7 @@ def _read_mask_file(source: Source, path: str) -> bytes:
     except StorageLostError:
         raise
     except Exception as error:
-        raise _OfMachine(MASK, f"its mask {path} cannot be read: {error}") from None
+        raise Unreadable(MASK, f"its mask {path} cannot be read: {error}") from None
 
 
 def _pixels(data: bytes) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import psutil
 from crack_pipeline.engines import cluster
 from crack_pipeline.engines.blocks import Block, Blocks, Item, Store, tables
 from crack_pipeline.engines.compute import Compute, Plan
+from crack_pipeline.engines.misread import Misread
 from crack_pipeline.engines.on_ray import RayEngine
 from crack_pipeline.imaging.decoding import StorageLostError
 from crack_pipeline.imaging.photograph_stack import PhotographChunk
@@ -22,8 +22,6 @@ from crack_pipeline.imaging.stack import ImageChunk, StackPart, read_description
 from crack_pipeline.pipelines.ingestion.developing import OF_MACHINE, Progress, develop_all, in_rows, warn_of
 from crack_pipeline.pipelines.ingestion.listing import Source
 from crack_pipeline.pipelines.ingestion.parameters import Image, Preset, Reading
-
-logger = logging.getLogger(__name__)
 
 _COLUMNS = ("path", "label", "mask_path", "source", "size", "version")
 _SIZES, _PER_WORKER = tuple(2**n for n in range(4, 11)), 8
@@ -134,7 +132,8 @@ class _Doubted:
     """
 
     def __init__(self, job: _Develop, parts: Store) -> None:
-        self._job, self._parts, self._again = job, parts, 0
+        self._job, self._parts = job, parts
+        self._misread = Misread(_FORGIVEN, "its block is done again")
 
     def look_at(self, folder: Path, block: Block) -> None:
         """Do a block again of which a worker could not read what can be read here; RuntimeError if there are many."""
@@ -145,21 +144,13 @@ class _Doubted:
         wrong = next((path for path in said if self._is_readable(block, path)), None)
         if wrong is None:
             return
-        self._again += 1
-        if self._again > _FORGIVEN:
+        try:
+            self._misread.note(wrong, said[wrong])
+        except RuntimeError:
             for name in self._parts.names():
                 if read_description(self._parts.read(name)).get("remarks", {}).get(OF_MACHINE):
                     self._parts.remove(name)
-            raise RuntimeError(
-                f"workers of the Ray cluster cannot read photographs that can be read here: {wrong} "
-                f"{said[wrong]}; see whether all nodes still reach the root, and type the command again: what was "
-                "done of the others is kept"
-            )
-        logger.warning(
-            "a worker could not read %s (%s), and it can be read here: its block is done again",
-            wrong,
-            said[wrong],
-        )
+            raise
         self._parts.remove(block.name)
         self._parts.write(block.name, self._job.begin()(block))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crack_pipeline.engines.compute import Plan
 from crack_pipeline.evaluation.segmentation_counts import level_of
-from crack_pipeline.imaging.decoding import Mode, StorageLostError, Undecodable, convert
+from crack_pipeline.imaging.decoding import Mode, StorageLostError, Undecodable, Unreadable, convert
 from crack_pipeline.imaging.photograph_stack import CRACK
 from crack_pipeline.models.weights import Weights
 from crack_pipeline.pipelines.ingestion import nodes as ingestion
@@ -163,7 +163,7 @@ class Segmenter:
     def find(self, pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Find the cracks of a photograph (H, W, 3): (H, W)."""
         mode: Mode = self.weights.facts["image"]["mode"]
-        found = levels(self._network, convert(pixels, mode), self.plan, self._tiles)
+        found = levels(self._network, convert(pixels, mode), self.plan.here(), self._tiles)
         return np.asarray(found >= level_of(float(self.weights.facts["threshold"])))
 
 
@@ -192,7 +192,7 @@ class Marker:
             except StorageLostError:
                 raise
             except Exception as error:  # an object store raises anything
-                raise Undecodable(MASK, f"its mask {mask_path} cannot be read: {error}") from None
+                raise Unreadable(MASK, f"its mask {mask_path} cannot be read: {error}") from None
             crack = read_mask(data, shape, self.preset.mask_values, self.reading) == CRACK
             return Marked(photo_id, pixels, np.asarray(crack), BY_MASK)
         if label == "normal":
