@@ -43,7 +43,20 @@ class Hosts:
         return f"{ADDRESSES['head']}:{PORT}"
 
     def start(self, host: str, *command: str, **changed: str) -> subprocess.Popen[str]:
-        """Start a command on a host; what it prints is in ``stdout``."""
+        """Start a command on a host; what it prints is in ``stdout``.
+
+        It does not see the nodes of other hosts: Ray looks for its own among all processes, and takes the head's.
+        """
+        others = [
+            pid
+            for other in self.names
+            if other != host
+            for pid in self.pids(other)
+            if b"/raylet/raylet" in _command_of(pid)
+        ]
+        if others:
+            mounts = " && ".join(f"mount -t tmpfs none /proc/{pid}" for pid in others)
+            command = ("sh", "-c", f'{mounts} && exec "$@"', "sh", *command)
         core = ["taskset", "--cpu-list", str(list(ADDRESSES).index(host))] if self.pinned else []
         return subprocess.Popen(
             ["ip", "netns", "exec", self.names[host], *core, *command],
@@ -77,11 +90,19 @@ class Hosts:
         done = self.run(host, *command, **changed)
         assert done.returncode == 0, done.stdout[-4000:]
 
+    def pids(self, host: str) -> list[int]:
+        """List the processes of a host."""
+        listed = subprocess.run(["ip", "netns", "pids", self.names[host]], capture_output=True, text=True)
+        return [int(pid) for pid in listed.stdout.split()]
+
+    def works(self, host: str) -> bool:
+        """Whether a worker of Ray Data is at work on a host."""
+        return any(b"MapWorker" in _command_of(pid) for pid in self.pids(host))
+
     def kill(self, host: str) -> None:
         """End every process of a host at once, as a power cut does."""
         for _ in range(50):
-            listed = subprocess.run(["ip", "netns", "pids", self.names[host]], capture_output=True, text=True)
-            pids = [int(pid) for pid in listed.stdout.split()]
+            pids = self.pids(host)
             if not pids:
                 return
             for pid in pids:
@@ -150,6 +171,13 @@ def two_hosts(cores: int = 1, nodes: tuple[str, ...] = ("head", "other"), *, pin
         for host in nodes:
             hosts.start_ray(host, cores)
         yield hosts
+
+
+def _command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _ip(*arguments: str) -> None:

@@ -1,6 +1,7 @@
 """One node of Ray on this machine, with token authentication, for all tests of this file."""
 
 import os
+import threading
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 import crack_pipeline
 from crack_pipeline.engines import Lost, cluster, engine_of, on_ray
-from crack_pipeline.engines.compute import Compute
+from crack_pipeline.engines.compute import Compute, resolve
 from ray_node import one_node
 from small_prediction import predict, write_photographs
 
@@ -128,6 +129,7 @@ def test_what_shared_a_task_with_what_ends_workers_is_tried_by_itself(monkeypatc
     engine = object.__new__(on_ray.RayEngine)
     monkeypatch.setattr(engine, "_run", run)
     monkeypatch.setattr(engine, "_watched", nullcontext)
+    monkeypatch.setattr(engine, "workers", lambda: 1)
     monkeypatch.setattr(on_ray, "_TASKS", 2)
     pieces = [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
     assert dict(engine.map(TakenApart(4), pieces)) == {0: 3, 1: 3 - 1, 2: 11, 3: 15, 4: 19}
@@ -145,6 +147,66 @@ def test_an_exception_that_cannot_be_sent_is_sent_by_its_message():
     done, why = cloudpickle.loads(on_ray._packed(False, UnpicklableError(403, "forbidden")))
     assert not done
     assert str(why) == "UnpicklableError: 403: forbidden"
+
+
+def test_whoever_waits_for_a_row_hears_that_the_head_is_lost(monkeypatch):
+    monkeypatch.setattr(on_ray, "_SECONDS_BETWEEN_GLANCES", 0.01)
+    heard, never = on_ray._Heard(), threading.Event()
+
+    def rows():
+        yield from ({"number": at} for at in range(5))
+        never.wait()
+
+    taken = on_ray._taken(rows(), heard)
+    assert [next(taken)["number"] for _ in range(5)] == list(range(5))
+    heard.lost = "the head has not answered"
+    with pytest.raises(ConnectionError, match="the head has not answered"):
+        next(taken)
+    never.set()
+
+
+def test_rows_end_as_they_end_there_and_nobody_takes_more_than_are_wanted():
+    def rows(number):
+        for at in range(number):
+            asked.append(at)
+            yield {"number": at}
+        raise ValueError("tiles.size is 16 px")
+
+    asked = []
+    taken = on_ray._taken(rows(3), on_ray._Heard())
+    assert [next(taken)["number"] for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="16 px"):
+        next(taken)
+    assert list(on_ray._taken(iter([]), on_ray._Heard())) == []
+    asked = []
+    stopped = []
+    taken = on_ray._taken(rows(1000), on_ray._Heard(), lambda: stopped.append(True))
+    next(taken)
+    taken.close()
+    assert stopped
+    assert len(asked) <= 4
+
+
+@pytest.mark.parametrize(("answers", "lost"), [([False] * 4, True), ([False, True, False, True] * 4, False)])
+def test_a_head_that_is_silent_for_long_is_lost(monkeypatch, answers, lost):
+    left = iter(answers)
+    ended, heard = threading.Event(), on_ray._Heard()
+
+    def answer(_):
+        found = next(left, None)
+        if found is None:
+            ended.set()
+        return bool(found) or found is None
+
+    monkeypatch.setattr(on_ray, "_SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setenv(on_ray._RAY_WAITS, "0.1")
+    monkeypatch.setattr(cluster, "head_answers", answer)
+    monkeypatch.setattr(cluster, "room", lambda cores, gpus: 1)
+    engine = object.__new__(on_ray.RayEngine)
+    engine._plan = resolve(Compute(accelerator="cpu", precision="32-true", workers=0))
+    with engine._watched(heard):
+        ended.wait(0.5)
+    assert bool(heard.lost) == lost
 
 
 def test_a_worker_that_cannot_get_ready_says_why():

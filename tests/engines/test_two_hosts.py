@@ -99,6 +99,80 @@ def test_a_host_that_is_lost_costs_no_photograph(hosts, root, tmp_path, expected
     hosts.start_ray("other")
 
 
+def test_a_host_of_many_workers_that_is_lost_does_not_end_the_run(tmp_path):
+    write_photographs(tmp_path / "root", 100, 384)
+    with two_hosts() as hosts:
+        compute = COMPUTE.model_copy(update={"engine": "ray", "address": hosts.address, "block": 1, "cores": 0.25})
+        work = sys.executable, str(SCRIPT), "predict", str(tmp_path / "root"), str(tmp_path), compute.model_dump_json()
+        running = hosts.start("head", *work)
+        while finished(tmp_path / "blocks") < 10 and running.poll() is None:
+            time.sleep(0.1)
+        assert running.poll() is None, running.communicate()[0][-4000:]
+        hosts.kill("other")
+        printed, _ = running.communicate(timeout=400)
+    assert running.returncode == 0, printed[-4000:]
+    found = pd.read_parquet(tmp_path / "predictions.parquet")
+    assert len(found) == 100 - 2 and found["path"].is_unique
+    assert set(pd.read_parquet(tmp_path / "rejected.parquet")["kind"]) == {"copy", "damaged"}
+
+
+@pytest.mark.parametrize("where", ["other", "head"])
+def test_a_head_that_is_lost_costs_nothing_that_was_finished(root, tmp_path, expected, where):
+    with two_hosts() as hosts:
+        running = hosts.start(where, *command(root, tmp_path, hosts.address))
+        while finished(tmp_path / "blocks") < 4 and running.poll() is None:
+            time.sleep(0.1)
+        assert running.poll() is None, running.communicate()[0][-4000:]
+        hosts.kill("head")
+        printed, _ = running.communicate(timeout=180)
+    assert running.returncode != 0
+    if where == "other":
+        assert "the head of the Ray cluster does not answer any more" in printed
+        assert "ConnectionError: the head of the Ray cluster has not answered for 30 s" in printed
+        assert "Traceback" not in printed
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("blocks/*.parquet")}
+    assert 4 <= len(before) < NUMBER // 2, "it was over before the head was lost"
+    with two_hosts() as hosts:
+        done = hosts.run("head", *command(root, tmp_path, hosts.address))
+    assert done.returncode == 0, done.stdout[-4000:]
+    check(tmp_path, expected)
+    changed = [path for path, written in before.items() if path.stat().st_mtime_ns != written]
+    assert len(changed) <= 1, "only a block with a damaged photograph is tried again"
+
+
+def test_a_run_without_room_for_a_worker_waits_for_a_node_and_says_so(root, tmp_path, expected):
+    with two_hosts(nodes=()) as hosts:
+        hosts.start_ray("head", cores=0)
+        hosts.start_ray("other")
+        running = hosts.start("head", *command(root, tmp_path, hosts.address))
+        while finished(tmp_path / "blocks") < 4 and running.poll() is None:
+            time.sleep(0.1)
+        assert running.poll() is None, running.communicate()[0][-4000:]
+        hosts.kill("other")
+        time.sleep(60)  # until the cluster notices, and the run looks
+        assert running.poll() is None, running.communicate()[0][-4000:]
+        hosts.start_ray("other")
+        printed, _ = running.communicate(timeout=300)
+    assert running.returncode == 0, printed[-4000:]
+    assert "no node that is left in the Ray cluster has room for a worker: the run waits for one to join" in printed
+    check(tmp_path, expected)
+
+
+def test_a_node_that_joins_a_run_gets_a_worker(tmp_path):
+    write_photographs(tmp_path / "root", 120, 512)
+    with two_hosts(nodes=("head",)) as hosts:
+        running = hosts.start("head", *command(tmp_path / "root", tmp_path, hosts.address))
+        while finished(tmp_path / "blocks") < 2 and running.poll() is None:
+            time.sleep(0.1)
+        hosts.start_ray("other")
+        while not hosts.works("other") and running.poll() is None:
+            time.sleep(0.1)
+        assert running.poll() is None, "it was over before the node had a worker: " + running.communicate()[0][-4000:]
+        printed, _ = running.communicate(timeout=300)
+    assert running.returncode == 0, printed[-4000:]
+    assert len(pd.read_parquet(tmp_path / "predictions.parquet")) == 120 - 2
+
+
 def test_an_inspection_goes_on_where_it_was_killed_and_is_that_of_this_machine(hosts, tmp_path):
     root = tmp_path / "root"
     write_photographs(root, 16, 192)

@@ -97,7 +97,11 @@ def join(compute: Compute | Plan) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of Ray's own statistics, of which nothing depends
     import ray
+    from ray._private import worker
 
+    # Ray's own tells the cluster's head first, for a page of Ray, and waits for it where it is lost
+    if sys.excepthook is worker.custom_excepthook:
+        sys.excepthook = worker.normal_excepthook
     if ray.is_initialized():
         return
     address = compute.address or os.environ.get("RAY_ADDRESS")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import queue
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -23,9 +26,15 @@ _RETRIES = 2
 """How often a piece whose worker was lost is done again before it is set aside."""
 _MOST, _SHARE = 20, 0.01
 """Pieces that may be set aside, and which share of all, before a run is given up."""
+_HANDED = 16
+"""Pieces, for each worker, that may fail a first time: one whose machine is gone fails 6 before the cluster notices."""
 _AT_ONCE = 16
 """Pieces set aside that are taken apart at a time: their results are in memory together."""
 _SECONDS_BETWEEN_LOOKS = 10.0
+_SECONDS_BETWEEN_GLANCES = 1.0
+_HEADLESS = "the head of the Ray cluster does not answer any more, and the run will end if that stays so"
+_RAY_WAITS = "RAY_gcs_rpc_server_reconnect_timeout_s"
+"""After so many seconds without its head Ray ends the process there and then, with nothing tidied up; 60 by itself."""
 _BYTES_AT_ONCE = 2**28
 """Bytes of pieces that are handed to Ray at a time: an ingestion of ten million photographs has ten times as many."""
 _TASKS = 20_000
@@ -38,8 +47,8 @@ class RayEngine:
 
     A worker takes the cores and the share of a GPU that the plan says, and gets a job ready once. One that is lost,
     with its machine or alone, is replaced where there is room, and its pieces are done again. A piece at which that
-    happens again and again, such as one that does not fit in memory, is set aside, and done at last by one worker that
-    has the cluster to itself, in parts where the job is `engine.Divisible`.
+    happens again and again, such as one that does not fit in memory, is set aside, tried once more after all others,
+    and done at last by one worker that has the cluster to itself, in parts where the job is `engine.Divisible`.
 
     Parameters
     ----------
@@ -61,11 +70,13 @@ class RayEngine:
         done = bytearray(len(pieces))
         heard = _Heard()
         aside: Sequence[int] = range(len(pieces))
-        with self._watched():
-            # What was in one task with a piece that ended its worker is tried by itself before it is set aside
-            for together in sorted({max(1, math.ceil(len(pieces) / _TASKS)), 1}, reverse=True):
-                most = max(_MOST, int(_SHARE * len(pieces) / together))
-                for number, result in self._run(job, pieces, aside, heard, most=most, together=together):
+        together, most = max(1, math.ceil(len(pieces) / _TASKS)), max(_MOST, int(_SHARE * len(pieces)))
+        first = max(_MOST, int(_SHARE * len(pieces) / together), _HANDED * self.workers())
+        with self._watched(heard):
+            # Tried once more, by itself, is what a lost machine had, which fails until it is known to be lost, and what
+            # was in one task with a piece that ended its worker.
+            for size, allowed in ((together, first), (1, most)):
+                for number, result in self._run(job, pieces, aside, heard, most=allowed, together=size):
                     done[number] = 1
                     yield number, result
                 aside = [number for number, there in enumerate(done) if not there]
@@ -132,7 +143,7 @@ class RayEngine:
             )
         try:
             with heard.instead_of_the_screen():
-                for row in results.iter_rows():
+                for row in _taken(results.iter_rows(), heard, lambda: _stop(results)):
                     done, result = cloudpickle.loads(row["result"])
                     if not done:
                         raise result
@@ -168,14 +179,23 @@ class RayEngine:
                 yield number, mine[0]
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def _watched(self, heard: _Heard) -> Iterator[None]:
         """Say so where Ray does not: it waits without an end for nodes, and ends the process without its head."""
         ended = threading.Event()
+        patience = float(os.environ.get(_RAY_WAITS, "60")) / 2
 
         def watch() -> None:
-            said = ""
+            said, answered = "", time.monotonic()
             while not ended.wait(_SECONDS_BETWEEN_LOOKS):
                 before, said = said, self._trouble()
+                if said != _HEADLESS:
+                    answered = time.monotonic()
+                elif time.monotonic() - answered > patience:
+                    heard.lost = (
+                        f"the head of the Ray cluster has not answered for {patience:.0f} s; what is done is kept: "
+                        "type the command again when a cluster is there"
+                    )
+                    return
                 if said not in ("", before) and not ended.is_set():
                     logger.warning("%s; what is done is kept: type the command again to go on later", said)
 
@@ -187,19 +207,78 @@ class RayEngine:
 
     def _trouble(self) -> str:
         if not cluster.head_answers(_SECONDS_BETWEEN_LOOKS):
-            return "the head of the Ray cluster does not answer any more, and the run will end if that stays so"
+            return _HEADLESS
         with suppress(Exception):  # it does not answer since a moment ago
             if not cluster.room(self._plan.cores, self._plan.gpus):
                 return "no node that is left in the Ray cluster has room for a worker: the run waits for one to join"
         return ""
 
 
+def _stop(results: Any) -> None:
+    """Let Ray Data give up what it still does; without an effect where it has come to its end."""
+    executor = getattr(results, "_current_executor", None)  # nothing public does it for another thread
+    if executor is not None:
+        executor.shutdown(force=False)
+
+
+def _taken(
+    rows: Iterable[dict[str, Any]], heard: _Heard, stop: Callable[[], None] = lambda: None
+) -> Iterator[dict[str, Any]]:
+    """Take rows in a thread: what waits for one from a cluster without a head does so until Ray ends the process.
+
+    ``stop`` ends them where no more are wanted.
+
+    Raises
+    ------
+    ConnectionError
+        If the head is lost. The thread is left alone then: Ray does not answer it any more.
+    """
+    ready: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue(maxsize=1)
+    ended = threading.Event()
+
+    def hand(what: dict[str, Any] | BaseException | None) -> bool:
+        while not ended.is_set():
+            with suppress(queue.Full):
+                ready.put(what, timeout=_SECONDS_BETWEEN_GLANCES)
+                return True
+        return False
+
+    def take() -> None:
+        try:
+            if all(map(hand, rows)):
+                hand(None)
+        except BaseException as error:
+            hand(error)
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    try:
+        while True:
+            try:
+                row = ready.get(timeout=_SECONDS_BETWEEN_GLANCES)
+            except queue.Empty:
+                if heard.lost:
+                    raise ConnectionError(heard.lost) from None
+                continue
+            if row is None:
+                return
+            if isinstance(row, BaseException):
+                raise row
+            yield row
+    finally:
+        ended.set()
+        if not heard.lost:
+            stop()
+            thread.join(_SECONDS_BETWEEN_LOOKS)
+
+
 class _Heard(logging.Handler):
-    """Hears what Ray Data would print a page about, for one line of ours."""
+    """Hears what Ray Data would print a page about, for one line of ours; and whether the cluster has lost its head."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.last = "no reason is known"
+        self.lost = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the reason."""

@@ -73,6 +73,24 @@ def test_a_host_that_is_lost_costs_no_image_and_makes_none_twice(hosts, root, tm
     hosts.start_ray("other")
 
 
+def test_a_head_that_is_lost_costs_nothing_that_was_finished(root, tmp_path, expected):
+    with two_hosts() as hosts:
+        running = hosts.start("other", *command(hosts, root, tmp_path))
+        wait_for(running, tmp_path, "parts", 6)
+        hosts.kill("head")
+        printed, _ = running.communicate(timeout=180)
+    assert running.returncode != 0
+    assert "ConnectionError: the head of the Ray cluster has not answered for 30 s" in printed
+    assert "Traceback" not in printed
+    before = {path.stat().st_ino for path in tmp_path.rglob("image_parts/[!.]*/fingerprints-*.npy")}
+    assert 6 <= len(before) < 30, "it was over before the head was lost"
+    with two_hosts() as hosts:
+        done = hosts.run("head", *command(hosts, root, tmp_path), seconds=900)
+    assert done.returncode == 0, done.stdout[-4000:]
+    check(tmp_path, expected)
+    assert before <= {path.stat().st_ino for path in tmp_path.rglob("images/fingerprints-*.npy")}
+
+
 def test_a_run_that_is_killed_twice_goes_on(hosts, root, tmp_path, expected):
     running = hosts.start("head", *command(hosts, root, tmp_path))
     wait_for(running, tmp_path, "parts", 8)
