@@ -18,7 +18,7 @@ from small_prediction import predict, write_photographs
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
 SOURCES = (Path(crack_pipeline.__file__).parents[1], Path(__file__).parents[1])
-COMPUTE = Compute(accelerator="cpu", precision="32-true", block=2, workers=0)
+COMPUTE = Compute(accelerator="cpu", precision="32-true", block=2, workers=0, patience=120)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ class Squares:
 
 
 def test_the_node_runs_what_we_run_and_predicts_what_we_predict(node, tmp_path):
-    assert len(cluster.compare_nodes(60)) == 1
+    assert len(cluster.compare_nodes(COMPUTE.patience)) == 1
     write_photographs(tmp_path / "root", 9, 64)
     expected, left_out = predict(tmp_path / "root", tmp_path / "local", COMPUTE)
     found, rejected = predict(tmp_path / "root", tmp_path / "ray", node)
