@@ -157,7 +157,7 @@ def test_whoever_waits_for_a_row_hears_that_the_head_is_lost(monkeypatch):
         yield from ({"number": at} for at in range(5))
         never.wait()
 
-    taken = on_ray._taken(rows(), heard)
+    taken = on_ray._taken(rows(), heard, lambda: None)
     assert [next(taken)["number"] for _ in range(5)] == list(range(5))
     heard.lost = "the head has not answered"
     with pytest.raises(ConnectionError, match="the head has not answered"):
@@ -173,11 +173,11 @@ def test_rows_end_as_they_end_there_and_nobody_takes_more_than_are_wanted():
         raise ValueError("tiles.size is 16 px")
 
     asked = []
-    taken = on_ray._taken(rows(3), on_ray._Heard())
+    taken = on_ray._taken(rows(3), on_ray._Heard(), lambda: None)
     assert [next(taken)["number"] for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="16 px"):
         next(taken)
-    assert list(on_ray._taken(iter([]), on_ray._Heard())) == []
+    assert list(on_ray._taken(iter([]), on_ray._Heard(), lambda: None)) == []
     asked = []
     stopped = []
     taken = on_ray._taken(rows(1000), on_ray._Heard(), lambda: stopped.append(True))

@@ -221,9 +221,7 @@ def _stop(results: Any) -> None:
         executor.shutdown(force=False)
 
 
-def _taken(
-    rows: Iterable[dict[str, Any]], heard: _Heard, stop: Callable[[], None] = lambda: None
-) -> Iterator[dict[str, Any]]:
+def _taken(rows: Iterable[dict[str, Any]], heard: _Heard, stop: Callable[[], None]) -> Iterator[dict[str, Any]]:
     """Take rows in a thread: what waits for one from a cluster without a head does so until Ray ends the process.
 
     ``stop`` ends them where no more are wanted.

@@ -159,11 +159,12 @@ def each(work: Work[R], items: Sequence[Item], plan: Plan, *, done: str, size: i
     """
     blocks = Blocks(items, plan.block or size, {})
     progress = Progress(len(items), done)
-    job = _Looking(work, done, spread=plan.engine == "ray")
+    spread = plan.engine == "ray"
+    job = _Looking(work, done, spread=spread)
     doubted = _Doubted(work.prepare)
     for number, found in enumerate(in_order(engine_of(plan), job, blocks)):
         _check(blocks[number], found)
-        outcomes = doubted.settled(found, blocks[number]) if plan.engine == "ray" else found
+        outcomes = doubted.settled(found, blocks[number]) if spread else found
         progress.step(outcomes)
         yield from outcomes
 
@@ -214,13 +215,14 @@ def each_kept(
     settings = {"format": 1, "work": type(work).__name__, **work.settings()}
     blocks = Blocks(items, plan.block or size, settings, identify)
     progress = Progress(len(items), done)
-    job = _Keeping(work, done, store, keeper, spread=plan.engine == "ray")
+    spread = plan.engine == "ray"
+    job = _Keeping(work, done, store, keeper, spread=spread)
     doubted = _Doubted(job.put_here)
     for number, table in enumerate(in_order(engine_of(plan), job, blocks)):
         name = blocks.names[number]
         outcomes = _outcomes(read_block(store, name) if table is None and store is not None else table)
         _check(blocks[number], outcomes)
-        if plan.engine == "ray":
+        if spread:
             outcomes = doubted.settled(outcomes, blocks[number])
         progress.step(outcomes)
         yield from outcomes

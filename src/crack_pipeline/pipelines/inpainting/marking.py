@@ -163,7 +163,7 @@ class Segmenter:
     def find(self, pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Find the cracks of a photograph (H, W, 3): (H, W)."""
         mode: Mode = self.weights.facts["image"]["mode"]
-        found = levels(self._network, convert(pixels, mode), self.plan.here(), self._tiles)
+        found = levels(self._network, convert(pixels, mode), self.plan, self._tiles)
         return np.asarray(found >= level_of(float(self.weights.facts["threshold"])))
 
 

@@ -197,7 +197,7 @@ class Inspector:
         self._raw, self._reading = work.raw, work.reading
         self._isolator, self._cracks, self._repair, self._report = work.isolator, work.cracks, work.repair, work.report
         self._network, self._tiles = rebuild(work.segmenter), tiles_for(work.segmenter, work.tiles)
-        self._plan = work.plan.here()
+        self._plan = work.plan
         self._mode = Image.model_validate(work.segmenter.facts["image"]).mode
         self._threshold = threshold_of(work.segmenter, work.cracks)
         self._settings = work.settings()

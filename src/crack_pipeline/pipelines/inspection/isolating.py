@@ -83,7 +83,7 @@ class Isolator:
 
     @cached_property
     def _network(self) -> Sam | None:
-        return None if self._tensors is None else load_network(self._tensors, self._how, self._plan.here())
+        return None if self._tensors is None else load_network(self._tensors, self._how, self._plan)
 
     def settings(self, path: str) -> dict[str, Any]:
         """Give all that decides what is found in a photograph: JSON-like."""
@@ -106,7 +106,7 @@ class Isolator:
         key = hashlib.blake2b(f"{photo_id} {self._weights} {self._plan.precision}".encode(), digest_size=16).hexdigest()
         embedding = None if self._cache is None else self._cache.get(key)
         if embedding is None:
-            embedding = encode(self._network, photograph, self._plan.here())
+            embedding = encode(self._network, photograph, self._plan)
             if self._cache is not None:
                 self._cache.put(key, embedding)
         return find_structure(self._network, embedding, photograph, self._how, self._prompts.get(path))

@@ -134,7 +134,7 @@ class Segmenter:
     """Finds the cracks in photographs; made once in each worker."""
 
     def __init__(self, work: Segmenting) -> None:
-        self._work, self._plan = work, work.plan.here()
+        self._work = work
         self._network = rebuild(work.segmenter)
         self._mode = Image.model_validate(work.segmenter.facts["image"]).mode
         self._tiles = tiles_for(work.segmenter, work.tiles)
@@ -149,7 +149,7 @@ class Segmenter:
         """Find the cracks in a photograph; raises Undecodable."""
         path, output = str(item[0]), self._work.output
         photo_id, pixels = open_photograph(self._work.raw, path, mode=self._mode, reading=self._work.reading)
-        level = levels(self._network, pixels, self._plan, self._tiles)
+        level = levels(self._network, pixels, self._work.plan, self._tiles)
         mask = level >= self._least
         height, width = mask.shape
         files = {"mask": encode_png(mask)}
